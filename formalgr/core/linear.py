@@ -1,0 +1,109 @@
+"""Bounds as values: intervals, affine forms of the inputs, and linear lower bounds, each with its error radius.
+
+In: arrays of one namespace. Out: Interval, AffineForm, LinearForm. Trust: sound.
+"""
+
+from dataclasses import dataclass, replace
+
+from formalgr.core.arrays import namespace
+from formalgr.core.errors import NumericalError
+from formalgr.core.rounding import STEP_SLACK, dtype_name, gamma, underflow
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Sound box around the values of a node: lower <= value <= upper, both (batch, *node)."""
+
+    lower: object
+    upper: object
+
+    @property
+    def magnitude(self):
+        """Largest absolute value in the box, (batch, *node)."""
+        xp = namespace(self.lower)
+        return xp.maximum(-self.lower, self.upper)
+
+    def reshape(self, shape) -> "Interval":
+        """The same box with nodes laid out as `shape` (without the batch axis)."""
+        full = (self.lower.shape[0], *shape)
+        xp = namespace(self.lower)
+        return Interval(xp.reshape(self.lower, full), xp.reshape(self.upper, full))
+
+    def intersect(self, other: "Interval") -> "Interval":
+        """Sound box around values that lie in both boxes; lower may not exceed upper when both are sound."""
+        xp = namespace(self.lower)
+        lower = xp.maximum(self.lower, other.lower)
+        return Interval(lower, xp.maximum(lower, xp.minimum(self.upper, other.upper)))
+
+    def __getitem__(self, index) -> "Interval":
+        return Interval(self.lower[index], self.upper[index])
+
+    def checked(self, what: str) -> "Interval":
+        """The same box; raises NumericalError when a bound is NaN."""
+        xp = namespace(self.lower)
+        if bool(xp.any(self.lower != self.lower)) or bool(xp.any(self.upper != self.upper)):
+            raise NumericalError(f"a bound of {what} is NaN")
+        return self
+
+
+@dataclass(frozen=True)
+class AffineForm:
+    """value = generators . t + center + e with t in [-1, 1]^p and |e| <= radius; error of every rounding included.
+
+    generators (batch, p, *node), center and radius (batch, *node).
+    """
+
+    generators: object
+    center: object
+    radius: object
+
+    @property
+    def spread(self):
+        """Upper bound (up to relative SLACK) of |generators . t|, (batch, *node)."""
+        xp = namespace(self.center)
+        return xp.sum(xp.abs(self.generators), axis=1)
+
+    def interval(self) -> Interval:
+        """Sound box around the values of the form."""
+        dtype = dtype_name(self.center)
+        terms = self.generators.shape[1] + 4
+        xp = namespace(self.center)
+        reach = self.spread + self.radius
+        reach = reach * (1.0 + gamma(terms, dtype)) + xp.abs(self.center) * gamma(2, dtype) + underflow(terms, dtype)
+        return Interval(self.center - reach, self.center + reach)
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """Linear lower bounds: quantity >= coefficients . node + constant - error for every input of the region.
+
+    coefficients (batch, rows, *node), constant and error (batch, rows); error >= 0.
+    """
+
+    coefficients: object
+    constant: object
+    error: object
+
+    def flat(self):
+        """Coefficients as (batch, rows, units)."""
+        xp = namespace(self.coefficients)
+        batch, rows = self.coefficients.shape[:2]
+        return xp.reshape(self.coefficients, (batch, rows, -1))
+
+    def shifted(self, coefficients, weighted, magnitudes, terms: int) -> "LinearForm":
+        """The form after one step: new coefficients, the constant moved by `weighted`, the error by rounding.
+
+        weighted, magnitudes (batch, rows): sum of coefficient * constant, and an upper bound of the sum of
+        |coefficient| * |value| over everything that the step rounded; `terms` products were added per sum.
+        """
+        xp = namespace(self.constant)
+        dtype = dtype_name(self.constant)
+        constant = self.constant + weighted
+        error = (
+            self.error
+            + gamma(terms + 4, dtype) * magnitudes
+            + gamma(1, dtype) * xp.abs(constant)
+            + underflow(2 * terms + 8, dtype)
+        ) * STEP_SLACK
+        return replace(self, coefficients=coefficients, constant=constant, error=error)
+

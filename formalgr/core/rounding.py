@@ -1,0 +1,70 @@
+"""Every tolerance and rounding-error formula, each with its reason.
+
+In: array shapes and dtypes. Out: factors and radii. Trust: sound; every bound of the package leans on this file.
+
+Model (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., ch. 2-3): one operation computes
+fl(a op b) = (a op b)(1 + d) + e with |d| <= u and |e| <= ETA (underflow, also when subnormals are flushed). A sum of
+n products in ANY order is off by at most gamma_n * sum |a_i b_i|, gamma_n = n u / (1 - n u).
+"""
+
+import numpy as np
+
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
+"""u: half the distance between 1 and the next number (IEEE 754, round to nearest)."""
+
+SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
+"""ETA: what an operation can lose to underflow, even where subnormals are flushed to zero."""
+
+SLACK = 1.0 + 2.0**-20
+"""Error radii are themselves computed in floating point; their relative error is below gamma_n < 2^-21 for n < 2^31
+(float64), so this factor makes them upper bounds. float32 bounds only guide."""
+
+STEP_SLACK = 1.0 + 2.0**-40
+"""Adding a handful of error radii and scaling them errs by less than 16 u, relatively, in float64."""
+
+LIBM_ULPS = 8
+"""numpy documents at most 4 ulp for exp and tanh in float64, torch (SLEEF) 1 ulp; doubled."""
+
+ORACLE_RELATIVE = 1e-4
+"""Own evaluation against onnxruntime in float32: a few thousand additions differ by 1e-5 relative to the largest
+output; a wrong attribute differs by far more."""
+
+SOLVER_MARGIN = 1e-5
+"""A floating-point MILP proves a margin only above this: HiGHS and CBC work with feasibility tolerances 1e-6..1e-9
+on scaled rows, ten times their largest default."""
+
+INTEGRALITY = 1e-9
+"""Integer feasibility tolerance asked of the MILP solvers: with big-M up to 1e3, 1e-6 would let a ReLU cheat by 1e-3."""
+
+SMALL_MATRIX_VALUE = 1e-12
+"""HiGHS drops matrix entries below its default 1e-9, which changes the network; this is its smallest legal value."""
+
+
+def dtype_name(array) -> str:
+    """The name 'float32' or 'float64' of a numpy or torch array's dtype."""
+    return str(array.dtype).rsplit(".", 1)[-1]
+
+
+def gamma(terms: int, dtype: str) -> float:
+    """Upper bound of n u / (1 - n u): relative error of a sum of `terms` products, any order (Higham 3.1)."""
+    product = terms * UNIT_ROUNDOFF[dtype]
+    if product >= 0.5:
+        raise ValueError(f"a sum of {terms} terms has no error bound in {dtype}")
+    return product / (1.0 - product) * SLACK
+
+
+def underflow(terms: int, dtype: str) -> float:
+    """Upper bound of what `terms` operations lose to underflow."""
+    return terms * SMALLEST_NORMAL[dtype] * 2.0
+
+
+def nearest_down(value) -> float:
+    """The largest float64 that is <= the rational `value`."""
+    result = float(value)
+    return float(np.nextafter(result, -np.inf)) if result > value else result
+
+
+def nearest_up(value) -> float:
+    """The smallest float64 that is >= the rational `value`."""
+    result = float(value)
+    return float(np.nextafter(result, np.inf)) if result < value else result

@@ -1,0 +1,112 @@
+"""Fully connected torch networks made from recipes, and their training. In: recipe, pictures. Out: `nn.Sequential`. Trust: heuristic."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from networks.training.recipes import ClassifierRecipe, GeneratorRecipe
+
+Step = Callable[[], None]  # called after every epoch
+
+
+def dense(sizes: tuple[int, ...], slope: float) -> nn.Sequential:
+    """Linear layers of the given widths with LeakyReLU(slope) between them (ReLU if slope is 0)."""
+    layers: list[nn.Module] = []
+    for rows, out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers += [nn.Linear(rows, out), nn.LeakyReLU(slope) if slope else nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def batches(count: int, size: int, random: torch.Generator) -> Iterator[torch.Tensor]:
+    """Index batches that go once through range(count) in random order."""
+    yield from torch.randperm(count, generator=random).split(size)
+
+
+def leaky_clip(values: torch.Tensor, leak: float) -> torch.Tensor:
+    """Clip to [0, 1] whose flat parts have slope `leak`, so that a pixel outside can be trained back."""
+    inside = values.clamp(0.0, 1.0)
+    return inside + leak * (values - inside)
+
+
+def optimiser_and_schedule(
+    parameters: list[nn.Parameter], recipe: GeneratorRecipe | ClassifierRecipe, count: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW and a learning rate that rises for 5 % of all steps and then falls to zero along a cosine."""
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * math.ceil(count / recipe.batch)
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / (0.05 * steps))
+        return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps)))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step) -> nn.Sequential:
+    """The decoder of a variational autoencoder fitted to `pictures (n, pixels)`, ending in the hard clip to [0, 1].
+
+    Kingma and Welling 2014, eq. 10 with Gaussian pixels of standard deviation sigma; the prior is N(0, I).
+    """
+    torch.manual_seed(recipe.seed)
+    random = torch.Generator().manual_seed(recipe.seed + 1)
+    encoder = dense((*recipe.sizes[:0:-1], 2 * recipe.latent), recipe.slope)
+    decoder = dense(recipe.sizes, recipe.slope)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimiser, schedule = optimiser_and_schedule(parameters, recipe, len(pictures))
+    for _ in range(recipe.epochs):
+        for rows in batches(len(pictures), recipe.batch, random):
+            target = pictures[rows]
+            mean, log_deviation = encoder(target).chunk(2, dim=1)
+            noise = torch.randn(mean.shape, generator=random, dtype=torch.float32)
+            drawn = leaky_clip(decoder(mean + log_deviation.exp() * noise), recipe.leak)
+            misfit = (drawn - target).square().sum(1) / (2.0 * recipe.sigma**2)
+            divergence = 0.5 * (mean.square() + (2.0 * log_deviation).exp() - 1.0 - 2.0 * log_deviation).sum(1)
+            optimiser.zero_grad()
+            (misfit + divergence).mean().backward()
+            nn.utils.clip_grad_norm_(parameters, 100.0)
+            optimiser.step()
+            schedule.step()
+        step()
+    return nn.Sequential(*decoder, nn.Hardtanh(0.0, 1.0)).eval()
+
+
+def augmented(pictures: torch.Tensor, recipe: ClassifierRecipe, random: torch.Generator) -> torch.Tensor:
+    """Pictures `(batch, pixels)` after a small random affine map and pixel noise of random strength, in [0, 1]."""
+    count, side = len(pictures), math.isqrt(recipe.pixels)
+
+    def uniform(bound: float, *shape: int) -> torch.Tensor:
+        return bound * (2.0 * torch.rand(*shape, generator=random, dtype=torch.float32) - 1.0)
+
+    angle, size = torch.deg2rad(uniform(recipe.rotation, count)), 1.0 + uniform(recipe.zoom, count)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).reshape(count, 2, 2)
+    shift = uniform(2.0 * recipe.shift / side, count, 2, 1)
+    grid = functional.affine_grid(
+        torch.cat([turn * size[:, None, None], shift], dim=2), [count, 1, side, side], align_corners=False
+    )
+    moved = functional.grid_sample(pictures.reshape(count, 1, side, side), grid, align_corners=False)
+    strength = recipe.noise * torch.rand(count, 1, generator=random, dtype=torch.float32)
+    noise = torch.randn(count, recipe.pixels, generator=random, dtype=torch.float32)
+    return (moved.reshape(count, -1) + strength * noise).clamp(0.0, 1.0)
+
+
+def train_classifier(
+    recipe: ClassifierRecipe, pictures: torch.Tensor, labels: torch.Tensor, step: Step
+) -> nn.Sequential:
+    """A ReLU network from `pictures (n, pixels)` to logits `(n, classes)` that minimises the cross entropy."""
+    torch.manual_seed(recipe.seed)
+    random = torch.Generator().manual_seed(recipe.seed + 1)
+    network = dense(recipe.sizes, 0.0)
+    optimiser, schedule = optimiser_and_schedule(list(network.parameters()), recipe, len(pictures))
+    for _ in range(recipe.epochs):
+        for rows in batches(len(pictures), recipe.batch, random):
+            logits = network(augmented(pictures[rows], recipe, random))
+            loss = functional.cross_entropy(logits, labels[rows], label_smoothing=recipe.smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        step()
+    return network.eval()
