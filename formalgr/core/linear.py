@@ -3,7 +3,7 @@
 In: arrays of one namespace. Out: Interval, AffineForm, LinearForm. Trust: sound.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
 from formalgr.core.errors import NumericalError
@@ -74,6 +74,21 @@ class AffineForm:
 
 
 @dataclass(frozen=True)
+class Pulled:
+    """One backward step: the coefficients over each input of an operator, and what the step adds to the constant.
+
+    coefficients: one array (batch, rows, *input) per input. weighted (batch, rows): sum of coefficient * offset.
+    magnitudes (batch, rows): upper bound (up to relative SLACK) of the sum of |coefficient| * |value| over everything
+    that the step rounded, with at most `terms` products per sum. None, None, 0: the step is exact.
+    """
+
+    coefficients: tuple
+    weighted: object = None
+    magnitudes: object = None
+    terms: int = 0
+
+
+@dataclass(frozen=True)
 class LinearForm:
     """Linear lower bounds: quantity >= coefficients . node + constant - error for every input of the region.
 
@@ -90,20 +105,13 @@ class LinearForm:
         batch, rows = self.coefficients.shape[:2]
         return xp.reshape(self.coefficients, (batch, rows, -1))
 
-    def shifted(self, coefficients, weighted, magnitudes, terms: int) -> "LinearForm":
-        """The form after one step: new coefficients, the constant moved by `weighted`, the error by rounding.
 
-        weighted, magnitudes (batch, rows): sum of coefficient * constant, and an upper bound of the sum of
-        |coefficient| * |value| over everything that the step rounded; `terms` products were added per sum.
-        """
-        xp = namespace(self.constant)
-        dtype = dtype_name(self.constant)
-        constant = self.constant + weighted
-        error = (
-            self.error
-            + gamma(terms + 4, dtype) * magnitudes
-            + gamma(1, dtype) * xp.abs(constant)
-            + underflow(2 * terms + 8, dtype)
-        ) * STEP_SLACK
-        return replace(self, coefficients=coefficients, constant=constant, error=error)
-
+def absorb(constant, error, pulled: Pulled):
+    """Constant and error radius (batch, rows) after a backward step: every rounding of the step is added to the error."""
+    if pulled.weighted is None:
+        return constant, error
+    xp = namespace(constant)
+    dtype = dtype_name(constant)
+    constant = constant + pulled.weighted
+    rounding = gamma(pulled.terms + 4, dtype) * pulled.magnitudes + gamma(1, dtype) * xp.abs(constant)
+    return constant, (error + rounding + underflow(2 * pulled.terms + 8, dtype)) * STEP_SLACK

@@ -62,7 +62,8 @@ class Maximum:
 class Program:
     """Minimise x[objective] (or only find a point, when None) subject to all constraints.
 
-    `inputs` are the variables whose values make up a candidate point. Raises ValueError on an index out of range.
+    `inputs` are the variables whose values make up a candidate point. Only points with x[objective] <= `cutoff` are of
+    interest, when it is given. Raises ValueError on an index out of range and on a cutoff without an objective.
     """
 
     variables: tuple[Variable, ...]
@@ -71,8 +72,11 @@ class Program:
     maxima: tuple[Maximum, ...] = ()
     objective: int | None = None
     inputs: tuple[int, ...] = field(default=())
+    cutoff: Number | None = None
 
     def __post_init__(self):
+        if self.cutoff is not None and self.objective is None:
+            raise ValueError("a cutoff limits the objective, and this program has none")
         used = [i for row in self.linear for i in row.indices]
         used += [i for row in self.piecewise for i in (row.argument, row.result)]
         used += [i for row in self.maxima for i in (*row.arguments, row.result)]

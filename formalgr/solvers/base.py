@@ -36,9 +36,16 @@ class Backend(ABC):
     """A solver. Laws: `solve` never claims more than the solver proved; an unlisted status is UNDECIDED."""
 
     name: str
+    package: str
+    """The Python package behind the solver; its import happens only when something is solved."""
     exact: bool
     """Whether the arithmetic is rational, so that an answer needs no tolerance."""
 
     @abstractmethod
     def solve(self, program: Program, budget: Budget) -> Answer:
-        """Minimise or find a point within the budget. Raises MissingDependency when the solver is not installed."""
+        """Minimise or find a point within the budget. Raises MissingDependency when the solver is not installed.
+
+        Without an objective the answer is never OPTIMAL. With a `cutoff` an exact backend may answer INFEASIBLE when no
+        point has objective <= cutoff; a float backend only stops early (a point well below the cutoff, or a dual bound
+        well above it) and leaves the comparison of `bound` with the cutoff, and its tolerance, to the caller.
+        """

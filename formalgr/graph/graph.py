@@ -1,0 +1,144 @@
+"""Networks as immutable graphs of operators; shapes are checked when a graph is built.
+
+In: operators and their inputs. Out: Graph, GraphBuilder. Trust: sound.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from formalgr.core.arrays import Arrays, namespace
+from formalgr.core.errors import ModelError
+from formalgr.operators.base import Operator, Shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator, the indices of the nodes that feed it (node 0 is the network input) and its output shape."""
+
+    name: str
+    operator: Operator
+    inputs: tuple[int, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network with one input (*input_shape) and one output, the last node; nodes are in topological order.
+
+    Node i + 1 is nodes[i]; node 0 is the input. Raises ModelError when an input comes later than its use.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self):
+        for index, node in enumerate(self.nodes):
+            if not all(0 <= i <= index for i in node.inputs):
+                raise ModelError(f"node {node.name} reads a node that comes after it")
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one output."""
+        return self.nodes[-1].shape if self.nodes else self.input_shape
+
+    @property
+    def inputs(self) -> int:
+        """Number of input coordinates."""
+        return int(np.prod(self.input_shape, dtype=np.int64))
+
+    @property
+    def outputs(self) -> int:
+        """Number of output coordinates."""
+        return int(np.prod(self.output_shape, dtype=np.int64))
+
+    @cached_property
+    def last_use(self) -> tuple[int, ...]:
+        """For every node the index of the last node that reads it (the output is never released)."""
+        last = [0] * (len(self.nodes) + 1)
+        for index, node in enumerate(self.nodes, start=1):
+            for source in node.inputs:
+                last[source] = index
+        last[-1] = len(self.nodes) + 1
+        return tuple(last)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every operator has an exact encoding."""
+        return all(node.operator.exact for node in self.nodes)
+
+    @property
+    def rational(self) -> bool:
+        """Whether evaluation in rationals has no rounding."""
+        return all(node.operator.rational for node in self.nodes)
+
+    def to(self, arrays: Arrays) -> "Graph":
+        """The same network with its weights in another namespace."""
+        nodes = tuple(replace(node, operator=node.operator.to(arrays)) for node in self.nodes)
+        return replace(self, nodes=nodes)
+
+    def values(self, inputs) -> list:
+        """Values of all nodes at flattened inputs (batch, inputs), in the arithmetic of `inputs`."""
+        xp = namespace(inputs)
+        values = [xp.reshape(inputs, (inputs.shape[0], *self.input_shape))]
+        for node in self.nodes:
+            values.append(node.operator.evaluate(*(values[i] for i in node.inputs)))
+        return values
+
+    def evaluate(self, inputs):
+        """Flattened outputs (batch, outputs) at flattened inputs (batch, inputs)."""
+        xp = namespace(inputs)
+        values = [xp.reshape(inputs, (inputs.shape[0], *self.input_shape))] + [None] * len(self.nodes)
+        for index, node in enumerate(self.nodes, start=1):
+            values[index] = node.operator.evaluate(*(values[i] for i in node.inputs))
+            for source in node.inputs:
+                if self.last_use[source] == index:
+                    values[source] = None
+        return xp.reshape(values[-1], (inputs.shape[0], -1))
+
+
+class GraphBuilder:
+    """Builds a Graph node by node; every node's shape is checked when it is added."""
+
+    def __init__(self, input_shape: Shape):
+        self._input_shape = tuple(int(size) for size in input_shape)
+        self._nodes: list[Node] = []
+
+    def shape(self, index: int) -> Shape:
+        """Shape of node `index`."""
+        return self._nodes[index - 1].shape if index else self._input_shape
+
+    @property
+    def last(self) -> int:
+        """Index of the node added last (0, the input, when there is none)."""
+        return len(self._nodes)
+
+    def add(self, name: str, operator: Operator, *inputs: int) -> int:
+        """Add one node; returns its index. Raises ModelError naming the node when shapes do not fit."""
+        try:
+            shape = operator.out_shape(*(self.shape(i) for i in inputs))
+        except ValueError as error:
+            raise ModelError(f"node {name}: {error}") from None
+        self._nodes.append(Node(name, operator, tuple(inputs), tuple(int(size) for size in shape)))
+        return self.last
+
+    def chain(self, name: str, operators: tuple[Operator, ...], *inputs: int) -> int:
+        """Add operators in sequence, the first fed by `inputs`; returns the index of the last."""
+        for position, operator in enumerate(operators):
+            suffix = f".{position}" if len(operators) > 1 else ""
+            inputs = (self.add(name + suffix, operator, *inputs),)
+        return inputs[0]
+
+    def append(self, graph: Graph, source: int) -> int:
+        """Add a copy of `graph` fed by node `source`; returns the index of its output."""
+        if self.shape(source) != graph.input_shape:
+            raise ModelError(f"a network of input {list(graph.input_shape)} meets values of {list(self.shape(source))}")
+        places = [source]
+        for node in graph.nodes:
+            places.append(self.add(node.name, node.operator, *(places[i] for i in node.inputs)))
+        return places[-1]
+
+    def build(self) -> Graph:
+        """The finished graph; its output is the node added last."""
+        return Graph(self._input_shape, tuple(self._nodes))

@@ -1,0 +1,150 @@
+"""Operators: one class per kind, with ALL its meanings, batched over boxes.
+
+In: values, boxes, forms of the inputs. Out: the same of the output. Trust: sound, except `pullback` (attacks only).
+
+Shapes: a node value is (batch, *node) where *node is the ONNX shape of ONE example, its own leading axis included;
+so ONNX axis k is array axis k + 1.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from formalgr.core.arrays import Arrays
+from formalgr.core.errors import UnsupportedOperator
+from formalgr.core.linear import AffineForm, Interval, Pulled
+from formalgr.core.program import Sense
+
+Shape = tuple[int, ...]
+
+
+class ProgramBuilder(ABC):
+    """What an operator needs to encode itself; search/encoding.py implements it."""
+
+    @abstractmethod
+    def variables(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """New variables with the given bounds: their indices, in the same shape."""
+
+    @abstractmethod
+    def linear(self, indices, coefficients, sense: Sense, right) -> None:
+        """Add one linear constraint."""
+
+    @abstractmethod
+    def piecewise(self, argument: int, result: int, breakpoints, slopes, intercepts) -> None:
+        """Add result = f(argument) for a continuous piecewise linear f."""
+
+    @abstractmethod
+    def maximum(self, arguments, result: int) -> None:
+        """Add result = max(arguments)."""
+
+
+@dataclass(frozen=True)
+class OnnxForm:
+    """How an operator is written: ONNX type, attributes, and inputs (None: the next dynamic input, else a constant)."""
+
+    op_type: str
+    attributes: dict
+    inputs: tuple[np.ndarray | None, ...]
+
+
+class Operator(ABC):
+    """One operator. Laws (tests/laws): interval contains samples; forward and backward bound them; encode admits exactly
+    the value when `exact`; evaluate on rationals has no rounding when `rational`."""
+
+    arity: int = 1
+    exact: bool = True
+    rational: bool = True
+
+    @abstractmethod
+    def out_shape(self, *shapes: Shape) -> Shape:
+        """Shape of the output; raises ValueError when the input shapes do not fit."""
+
+    @abstractmethod
+    def evaluate(self, *values):
+        """Value of the operator in the arithmetic of `values`, (batch, *in) -> (batch, *out)."""
+
+    @abstractmethod
+    def pullback(self, cotangent, *values) -> tuple:
+        """Gradient by each input of sum(cotangent * output) at `values`: a subgradient at kinks. Heuristic."""
+
+    @abstractmethod
+    def interval(self, *boxes: Interval) -> Interval:
+        """Sound box around {f(v) : v in boxes}, rounded outward."""
+
+    @abstractmethod
+    def forward(self, forms: tuple[AffineForm, ...], boxes: tuple[Interval, ...]) -> AffineForm:
+        """Sound affine form of the output, given forms and boxes of the inputs that hold at the same time."""
+
+    @abstractmethod
+    def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
+        """Linear lower bound of coefficients . output in terms of the inputs, valid over `boxes`; (batch, rows, *out)."""
+
+    @abstractmethod
+    def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
+        """Constraints that admit exactly the operator's values (or a superset, when not `exact`).
+
+        arguments: variable indices of the inputs; box: bounds of the output (*out), numpy. Returns indices (*out).
+        """
+
+    @abstractmethod
+    def onnx(self) -> OnnxForm:
+        """The ONNX node (opset 17) that means this operator."""
+
+    def to(self, arrays: Arrays) -> "Operator":
+        """The same operator with its weights in another namespace."""
+        changed = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray) and value.dtype == np.float64:
+                changed[item.name] = arrays.asarray(value)
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One ONNX node as read: everything a builder of operators needs, free of the onnx package.
+
+    constants: one entry per ONNX input, None where the input is dynamic or absent; shapes: of the dynamic inputs, in
+    order; `where` says node, operator, opset and what feeds it, for error messages.
+    """
+
+    op_type: str
+    opset: int
+    attributes: dict
+    constants: tuple[np.ndarray | None, ...]
+    present: tuple[bool, ...]
+    shapes: tuple[Shape, ...]
+    where: str
+
+    def refuse(self, why: str) -> UnsupportedOperator:
+        """The error that names the node and the reason."""
+        return UnsupportedOperator(f"{why} ({self.where})")
+
+    def attribute(self, name: str, default=None):
+        """Value of an attribute, or `default`."""
+        return self.attributes.get(name, default)
+
+    def constant(self, index: int, default: np.ndarray | None = None) -> np.ndarray | None:
+        """The constant at ONNX input `index`; `default` when the input is absent; refuses a dynamic one."""
+        if index >= len(self.present) or not self.present[index]:
+            return default
+        if self.constants[index] is None:
+            raise self.refuse(f"input {index} of {self.op_type} must be a constant")
+        return self.constants[index]
+
+    def weights(self, index: int) -> np.ndarray | None:
+        """The float constant at ONNX input `index` as float64 (exact), or None when absent."""
+        value = self.constant(index)
+        return None if value is None else np.asarray(value, dtype=np.float64)
+
+    def only(self, *known: str) -> None:
+        """Refuse attributes that are not in `known`."""
+        unknown = sorted(set(self.attributes) - set(known))
+        if unknown:
+            raise self.refuse(f"attribute {unknown[0]} of {self.op_type} is not supported")
+
+
+Builder = Callable[[NodeSpec], tuple[Operator, ...]]
+"""Makes the chain of operators that mean a node: the first takes the node's dynamic inputs in order."""

@@ -1,0 +1,149 @@
+"""Convolutions: Conv and ConvTranspose with constant kernels, any number of spatial axes, groups.
+
+In: ONNX nodes Conv, ConvTranspose. Out: Convolution. Trust: sound: plain sums of products by matrix products.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formalgr.core.arrays import namespace
+from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
+from formalgr.operators.linear_map import LinearMap
+from formalgr.operators.window import Window, read_window
+
+
+@dataclass(frozen=True)
+class Convolution(LinearMap):
+    """Conv, or its transpose: weights (groups, wide / groups, narrow / groups * kernel).
+
+    `narrow` is the side that patches are taken from: the input of Conv, the output of ConvTranspose, with spatial
+    shape `spatial`. bias (out channels, 1, ...) or None.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray | None
+    window: Window
+    spatial: tuple[int, ...]
+    transposed: bool = False
+
+    @property
+    def _channels(self) -> tuple[int, int]:
+        """Channels on the narrow (patched) side and on the wide side."""
+        groups, wide, columns = self.weights.shape
+        return groups * columns // self.window.size, groups * wide
+
+    @property
+    def terms(self) -> int:
+        _, wide, columns = self.weights.shape
+        return (wide * self.window.size if self.transposed else columns) + 1
+
+    @property
+    def offset(self):
+        return self.bias
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        narrow, wide = self._channels
+        small = self.window.out(self.spatial)
+        given, made = ((wide, *small), (narrow, *self.spatial)) if self.transposed else (
+            (narrow, *self.spatial), (wide, *small))
+        if len(shape) < 2 or tuple(shape[1:]) != given:
+            raise ValueError(f"a convolution of {list(given)} meets values of shape {list(shape)}")
+        return (shape[0], *made)
+
+    def _gather(self, value, weights):
+        """Conv: (batch, n, narrow, *spatial) -> (batch, n, wide, *out)."""
+        xp = namespace(value)
+        batch, number = value.shape[:2]
+        groups, wide, columns = weights.shape
+        patches = self.window.patches(xp.reshape(value, (batch * number, *value.shape[2:])))
+        out = patches.shape[3:]
+        patches = xp.reshape(patches, (batch * number, groups, columns, -1))
+        result = xp.matmul(weights, patches)
+        return xp.reshape(result, (batch, number, groups * wide, *out))
+
+    def _spread(self, value, weights):
+        """ConvTranspose: (batch, n, wide, *out) -> (batch, n, narrow, *spatial)."""
+        xp = namespace(value)
+        batch, number = value.shape[:2]
+        groups, wide, columns = weights.shape
+        out = value.shape[3:]
+        flat = xp.reshape(value, (batch * number, groups, wide, -1))
+        patches = xp.matmul(xp.permute_dims(weights, (0, 2, 1)), flat)
+        narrow = groups * columns // self.window.size
+        patches = xp.reshape(patches, (batch * number, narrow, self.window.size, *out))
+        result = self.window.scatter(patches, self.spatial)
+        return xp.reshape(result, (batch, number, narrow, *self.spatial))
+
+    def apply(self, *values):
+        return (self._spread if self.transposed else self._gather)(values[0], self.weights)
+
+    def adjoint(self, cotangent, *shapes) -> tuple:
+        return ((self._gather if self.transposed else self._spread)(cotangent, self.weights),)
+
+    def magnitude(self, *values):
+        weights = namespace(values[0]).abs(self.weights)
+        return (self._spread if self.transposed else self._gather)(values[0], weights)
+
+    def onnx(self) -> OnnxForm:
+        narrow, wide = self._channels
+        groups = self.weights.shape[0]
+        kernel = self.weights.reshape(wide, narrow // groups, *self.window.kernel)
+        attributes = {
+            "kernel_shape": list(self.window.kernel),
+            "strides": list(self.window.strides),
+            "dilations": list(self.window.dilations),
+            "pads": [p[0] for p in self.window.pads] + [p[1] for p in self.window.pads],
+            "group": groups,
+        }
+        if self.transposed:
+            small = self.window.out(self.spatial)
+            attributes["output_padding"] = [
+                size - ((n - 1) * s + (k - 1) * d + 1 - low - high)
+                for size, n, s, k, d, (low, high) in zip(
+                    self.spatial, small, self.window.strides, self.window.kernel, self.window.dilations, self.window.pads, strict=True
+                )
+            ]
+        inputs = (None, kernel) if self.bias is None else (None, kernel, self.bias.reshape(-1))
+        return OnnxForm("ConvTranspose" if self.transposed else "Conv", attributes, inputs)
+
+
+def _parts(spec: NodeSpec) -> tuple[np.ndarray, np.ndarray | None, int]:
+    weights = spec.weights(1)
+    if weights is None or weights.ndim < 3 or len(spec.shapes[0]) != weights.ndim:
+        raise spec.refuse(f"{spec.op_type} needs a constant kernel with one axis per spatial axis of its input")
+    bias = spec.weights(2)
+    if bias is not None:
+        bias = bias.reshape(-1, *(1,) * (weights.ndim - 2))
+    return weights, bias, int(spec.attribute("group", 1))
+
+
+def conv(spec: NodeSpec) -> tuple[Operator, ...]:
+    """Conv with a constant kernel (out, in / groups, *kernel)."""
+    spec.only("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    weights, bias, groups = _parts(spec)
+    spatial = tuple(spec.shapes[0][2:])
+    window = read_window(spec, weights.shape[2:], spatial)
+    matrix = weights.reshape(groups, weights.shape[0] // groups, -1)
+    return (Convolution(np.ascontiguousarray(matrix), bias, window, spatial),)
+
+
+def conv_transpose(spec: NodeSpec) -> tuple[Operator, ...]:
+    """ConvTranspose with a constant kernel (in, out / groups, *kernel); output_shape is refused."""
+    spec.only("auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides")
+    if spec.attribute("auto_pad", "NOTSET") != "NOTSET":
+        raise spec.refuse("auto_pad of ConvTranspose is not supported; write pads")
+    weights, bias, groups = _parts(spec)
+    rank = weights.ndim - 2
+    small = spec.shapes[0][2:]
+    window = read_window(spec, weights.shape[2:], (1 << 30,) * rank)
+    extra = spec.attribute("output_padding", [0] * rank)
+    spatial = tuple(
+        (n - 1) * s + (k - 1) * d + 1 - low - high + int(e)
+        for n, s, k, d, (low, high), e in zip(
+            small, window.strides, window.kernel, window.dilations, window.pads, extra, strict=True
+        )
+    )
+    matrix = weights.reshape(groups, weights.shape[0] // groups, -1)
+    return (Convolution(np.ascontiguousarray(matrix), bias, window, spatial, transposed=True),)

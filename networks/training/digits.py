@@ -1,0 +1,47 @@
+"""The 8x8 digits networks: `python -m networks.training.digits --out networks/digits`. Trust: heuristic.
+
+Ten generators 8-64-128-64 and two classifiers, trained on scikit-learn's bundled pictures: no download.
+"""
+
+from networks.training.command import chosen, training_parser
+from networks.training.data import load_digits_pictures
+from networks.training.family import Family, run_family
+from networks.training.judge import support_vector_judge
+from networks.training.recipes import ClassifierRecipe, GeneratorRecipe, Recipe
+
+MODULE = "networks.training.digits"
+PIXELS = 64
+
+
+def digits_recipes() -> tuple[Recipe, ...]:
+    """The recipes of all digits networks, generators first."""
+    generators = [
+        GeneratorRecipe(
+            name=f"g_{label}", label=label, latent=8, hidden=(64, 128), pixels=PIXELS,
+            sigma=0.08, epochs=1000, batch=32, seed=100 + label,
+        )
+        for label in range(10)
+    ]
+    classifiers = [
+        ClassifierRecipe(
+            name=name, hidden=hidden, pixels=PIXELS, epochs=300, batch=32, noise=0.1, shift=0.3, rotation=5.0, seed=seed
+        )
+        for name, hidden, seed in (("c_32_32", (32, 32), 201), ("c_128_64", (128, 64), 202))
+    ]
+    return (*generators, *classifiers)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is missing of the digits networks and record it in MANIFEST.json."""
+    options = training_parser(MODULE, "Train the 8x8 digits networks.", "networks/digits").parse_args(argv)
+    data = load_digits_pictures()
+    family = Family(
+        name="digits", directory=options.out, data=data, recipes=digits_recipes(),
+        command=f"python -m {MODULE} --out networks/digits",
+        make_judge=lambda step: support_vector_judge(data), judge_epochs=1,
+    )
+    run_family(family, chosen(options.only), options.sheets)
+
+
+if __name__ == "__main__":
+    main()
