@@ -36,6 +36,11 @@ def full(like, shape, value):
     return namespace(like).full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
 
 
+def copy(array):
+    """A fresh array with the same values."""
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
+
+
 def is_rational(array) -> bool:
     """Whether `array` holds exact rationals."""
     return isinstance(array, np.ndarray) and array.dtype == object

@@ -4,7 +4,7 @@ In: nothing. Out: Verdict, Reason, Guarantee, Stage, Counterexample, Outcome. Tr
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -74,7 +74,7 @@ class Counterexample:
 class Outcome:
     """The verdict on one query with its guarantee, the stage that decided and, where VIOLATED, the point.
 
-    Raises ValueError when the parts contradict each other. `bool(outcome)` raises: three values are not two.
+    `stage_seconds` is the time charged per stage. Raises ValueError when the parts contradict each other. `bool(outcome)` raises: three values are not two.
     """
 
     verdict: Verdict
@@ -82,8 +82,8 @@ class Outcome:
     stage: Stage | None = None
     reason: Reason | None = None
     counterexample: Counterexample | None = None
-    seconds: float = 0.0
-    notes: tuple[str, ...] = field(default=())
+    stage_seconds: tuple[tuple[Stage, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if (self.verdict is Verdict.VIOLATED) != (self.counterexample is not None):
@@ -92,6 +92,11 @@ class Outcome:
             raise ValueError("an outcome is UNKNOWN exactly when it holds a reason")
         if (self.verdict is Verdict.UNKNOWN) != (self.guarantee is Guarantee.NONE):
             raise ValueError("an outcome has guarantee NONE exactly when it is UNKNOWN")
+
+    @property
+    def seconds(self) -> float:
+        """Time charged to the query: its share of every batch it was in."""
+        return sum(seconds for _, seconds in self.stage_seconds)
 
     def __bool__(self):
         raise TypeError("an Outcome has three values: compare outcome.verdict with Verdict.HOLDS")

@@ -10,6 +10,7 @@ import numpy as np
 
 from formalgr.core.arrays import Arrays, namespace
 from formalgr.core.errors import ModelError
+from formalgr.core.linear import Interval
 from formalgr.operators.base import Operator, Shape
 
 
@@ -85,6 +86,13 @@ class Graph:
         for node in self.nodes:
             values.append(node.operator.evaluate(*(values[i] for i in node.inputs)))
         return values
+
+    def intervals(self, box: Interval) -> list[Interval]:
+        """Sound boxes of all nodes over a box of the input node, by outward-rounded interval arithmetic (Moore 1966)."""
+        boxes = [box]
+        for node in self.nodes:
+            boxes.append(node.operator.interval(*(boxes[i] for i in node.inputs)).checked(node.name))
+        return boxes
 
     def evaluate(self, inputs):
         """Flattened outputs (batch, outputs) at flattened inputs (batch, inputs)."""

@@ -81,6 +81,10 @@ class Operator(ABC):
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
         """Linear lower bound of coefficients . output in terms of the inputs, valid over `boxes`; (batch, rows, *out)."""
 
+    def curved(self, box: Interval):
+        """Where the operator is not affine over the box of its input, (batch, *in) bool; None for linear maps."""
+        return None
+
     @abstractmethod
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         """Constraints that admit exactly the operator's values (or a superset, when not `exact`).

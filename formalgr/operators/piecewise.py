@@ -98,6 +98,9 @@ class Piecewise(Activation):
             single = single | on
         return single, slope, intercept
 
+    def curved(self, box: Interval):
+        return ~self._single_piece(box)[0]
+
     def offsets(self, slope, box: Interval) -> tuple:
         xp = namespace(box.lower)
         dtype = dtype_name(box.lower)

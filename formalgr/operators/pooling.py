@@ -110,6 +110,9 @@ class MaxPool(Operator):
         lower = xp.max(self._patches(box.lower), axis=2)
         return mask, lower >= others
 
+    def curved(self, box: Interval):
+        return box.upper > box.lower
+
     def forward(self, forms: tuple[AffineForm, ...], boxes: tuple[Interval, ...]) -> AffineForm:
         (form,), (box,) = forms, boxes
         xp = namespace(form.center)

@@ -81,6 +81,9 @@ class SShaped(Activation):
             point = 2.0 * xp.atanh(xp.minimum(root, 0.0 * safe + (1.0 - 1e-12)))
         return -point, point
 
+    def curved(self, box: Interval):
+        return box.upper > box.lower
+
     def offsets(self, slope, box: Interval) -> tuple:
         xp = namespace(box.lower)
         dtype = dtype_name(box.lower)

@@ -48,7 +48,7 @@ class HighsBackend(Backend):
         highspy = _highspy()
         milp = lower(program)
         solver = self._configured(highspy, program.cutoff, budget)
-        if solver.passModel(_model(highspy, milp)) is highspy.HighsStatus.kError:
+        if solver.passModel(_model(highspy, milp)) == highspy.HighsStatus.kError:
             return Answer(Status.UNDECIDED, why="HiGHS refused the model")
         if program.cutoff is not None and any(milp.integer):
             enough = float(program.cutoff) + SOLVER_MARGIN
@@ -79,7 +79,7 @@ class HighsBackend(Backend):
             options["objective_target"] = float(cutoff) - SOLVER_MARGIN
         solver = highspy.Highs()
         for option, value in options.items():
-            if solver.setOptionValue(option, value) is not highspy.HighsStatus.kOk:
+            if solver.setOptionValue(option, value) != highspy.HighsStatus.kOk:
                 raise MissingDependency(f"HiGHS {solver.version()} refuses option {option}={value}")
         return solver
 

@@ -90,16 +90,16 @@ class UnsafeSet:
         """Whether the exact outputs are unsafe."""
         return any(polytope.contains(outputs) for polytope in self.polytopes)
 
-    def excluded(self, lower: np.ndarray) -> np.ndarray:
-        """Whether lower bounds of (row . y - bound) over a box, (batch, rows), prove that no output is unsafe, (batch,).
+    def open_polytopes(self, lower: np.ndarray) -> np.ndarray:
+        """Which polytopes lower bounds of (row . y - bound) over a box, (batch, rows), leave open: (batch, polytopes).
 
         A polytope is excluded by one row that is positive everywhere (or not negative, when the row is strict).
         """
         excludes = np.where(self.strict[None, :], lower >= 0.0, lower > 0.0)
-        done = np.ones(lower.shape[0], dtype=bool)
+        result = np.ones((lower.shape[0], len(self.polytopes)), dtype=bool)
         for index in range(len(self.polytopes)):
-            done &= np.any(excludes[:, self.owners == index], axis=1)
-        return done
+            result[:, index] = ~np.any(excludes[:, self.owners == index], axis=1)
+        return result
 
     def excess(self, values: np.ndarray) -> np.ndarray:
         """How far outputs (batch, outputs) are from unsafe: min over polytopes of max over rows of row . y - bound.

@@ -30,11 +30,12 @@ class Judge:
         return float(np.mean(self.predict(pictures) == label))
 
 
-def support_vector_judge(data: Pictures) -> Judge:
+def support_vector_judge(data: Pictures, step: Callable[[], None]) -> Judge:
     """A support vector machine with Gaussian kernel, fitted to the train part."""
     from sklearn.svm import SVC
 
     machine = SVC(C=10.0, gamma="scale").fit(data.train_x, data.train_y)
+    step()
     return Judge("SVC(rbf, C=10)", machine.predict, float(machine.score(data.test_x, data.test_y)))
 
 

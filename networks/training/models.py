@@ -45,10 +45,38 @@ def optimiser_and_schedule(
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
-def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step) -> nn.Sequential:
-    """The decoder of a variational autoencoder fitted to `pictures (n, pixels)`, ending in the hard clip to [0, 1].
+def sliced_distance(drawn: torch.Tensor, data: torch.Tensor, directions: int, random: torch.Generator) -> torch.Tensor:
+    """Squared sliced 2-Wasserstein distance of two point clouds `(n, pixels)`, times `pixels`: a scalar.
+
+    Bonneel et al. 2015, section 3: the mean over random directions of the distance of the sorted projections.
+    """
+    axes = torch.randn(drawn.shape[1], directions, generator=random, dtype=torch.float32)
+    axes = axes / axes.norm(dim=0)
+    gaps = (drawn @ axes).sort(0).values - (data @ axes).sort(0).values
+    return gaps.square().mean() * drawn.shape[1]
+
+
+def autoencoder_loss(
+    encoder: nn.Sequential, decoder: nn.Sequential, target: torch.Tensor, recipe: GeneratorRecipe, random: torch.Generator
+) -> torch.Tensor:
+    """The negative evidence bound of pictures `target (batch, pixels)`: a scalar.
 
     Kingma and Welling 2014, eq. 10 with Gaussian pixels of standard deviation sigma; the prior is N(0, I).
+    """
+    mean, log_deviation = encoder(target).chunk(2, dim=1)
+    noise = torch.randn(mean.shape, generator=random, dtype=torch.float32)
+    drawn = leaky_clip(decoder(mean + log_deviation.exp() * noise), recipe.leak)
+    misfit = (drawn - target).square().sum(1) / (2.0 * recipe.sigma**2)
+    divergence = 0.5 * (mean.square() + (2.0 * log_deviation).exp() - 1.0 - 2.0 * log_deviation).sum(1)
+    return (misfit + divergence).mean()
+
+
+def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step) -> nn.Sequential:
+    """A decoder fitted to `pictures (n, pixels)` with latent prior N(0, I), ending in the hard clip to [0, 1].
+
+    Every step minimises the autoencoder loss of a batch plus `sliced` times the sliced Wasserstein distance between
+    pictures drawn from the prior and pictures drawn from the data: the first gives a smooth latent space, the second
+    makes free samples as varied and as bright as the data.
     """
     torch.manual_seed(recipe.seed)
     random = torch.Generator().manual_seed(recipe.seed + 1)
@@ -56,16 +84,16 @@ def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step)
     decoder = dense(recipe.sizes, recipe.slope)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimiser, schedule = optimiser_and_schedule(parameters, recipe, len(pictures))
+    compared = min(recipe.compared, len(pictures))
     for _ in range(recipe.epochs):
         for rows in batches(len(pictures), recipe.batch, random):
-            target = pictures[rows]
-            mean, log_deviation = encoder(target).chunk(2, dim=1)
-            noise = torch.randn(mean.shape, generator=random, dtype=torch.float32)
-            drawn = leaky_clip(decoder(mean + log_deviation.exp() * noise), recipe.leak)
-            misfit = (drawn - target).square().sum(1) / (2.0 * recipe.sigma**2)
-            divergence = 0.5 * (mean.square() + (2.0 * log_deviation).exp() - 1.0 - 2.0 * log_deviation).sum(1)
+            others = pictures[torch.randperm(len(pictures), generator=random)[:compared]]
+            latents = torch.randn(compared, recipe.latent, generator=random, dtype=torch.float32)
+            free = leaky_clip(decoder(latents), recipe.leak)
+            distance = sliced_distance(free, others, recipe.directions, random) / (2.0 * recipe.sigma**2)
+            loss = autoencoder_loss(encoder, decoder, pictures[rows], recipe, random) + recipe.sliced * distance
             optimiser.zero_grad()
-            (misfit + divergence).mean().backward()
+            loss.backward()
             nn.utils.clip_grad_norm_(parameters, 100.0)
             optimiser.step()
             schedule.step()

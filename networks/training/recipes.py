@@ -12,7 +12,8 @@ class GeneratorRecipe:
     """One generator: the decoder of a variational autoencoder trained on the pictures of one class.
 
     `hidden` are the decoder's hidden widths (the encoder mirrors them), `sigma` the standard deviation of the Gaussian
-    likelihood of a pixel, `leak` the slope that replaces the flat parts of the final clip to [0, 1] during training.
+    likelihood of a pixel, `leak` the slope that replaces the flat parts of the final clip to [0, 1] during training,
+    `sliced` the weight of the sliced Wasserstein distance, taken between `compared` pictures along `directions`.
     """
 
     name: str
@@ -21,12 +22,15 @@ class GeneratorRecipe:
     hidden: tuple[int, ...]
     pixels: int
     slope: float = 0.2
-    sigma: float = 0.15
+    sigma: float = 0.06
     leak: float = 0.05
+    sliced: float = 4.0
+    compared: int = 144
+    directions: int = 64
     epochs: int = 100
     batch: int = 64
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:

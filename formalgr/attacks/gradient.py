@@ -1,0 +1,98 @@
+"""Projected gradient descent on the margin, batched over boxes and restarts, by the operators' own gradients.
+
+In: Graph, boxes. Out: Candidates. Trust: heuristic.
+
+Madry et al. 2018; Fijalkow & Gupta 2019, Alg. 2, is one restart with a fixed target. FGSM is one step.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formalgr.attacks.base import Attack, Candidates, representable
+from formalgr.core.arrays import namespace
+from formalgr.core.box import Box
+from formalgr.core.budget import Budget
+from formalgr.graph.graph import Graph
+from formalgr.spec.unsafe import UnsafeSet
+
+
+def gradient(graph: Graph, values: list, cotangent):
+    """Gradient by the flattened inputs of sum(cotangent * output), given all node values; (batch, inputs)."""
+    xp = namespace(cotangent)
+    pending = {len(graph.nodes): xp.reshape(cotangent, values[-1].shape)}
+    for index in range(len(graph.nodes), 0, -1):
+        current = pending.pop(index, None)
+        if current is None:
+            continue
+        node = graph.nodes[index - 1]
+        for source, part in zip(
+            node.inputs, node.operator.pullback(current, *(values[i] for i in node.inputs)), strict=True
+        ):
+            pending[source] = pending[source] + part if source in pending else part
+    return xp.reshape(pending.get(0, 0.0 * values[0]), (cotangent.shape[0], -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PgdAttack(Attack):
+    """`restarts` descents of `steps` sign steps; restart k aims at the k-th nearest polytope of the unsafe set.
+
+    The first restart starts at the center, the others at random points. The step shrinks from `step` radii to a
+    twentieth of it. Stops early for boxes where a point with excess <= 0 is found.
+    """
+
+    steps: int = 16
+    restarts: int = 3
+    step: float = 0.5
+
+    def __post_init__(self):
+        if self.steps < 1 or self.restarts < 1 or not self.step > 0:
+            raise ValueError("PGD needs steps >= 1, restarts >= 1 and step > 0")
+
+    def run(self, graph: Graph, box: Box, unsafe: UnsafeSet, random: np.random.Generator, budget: Budget) -> Candidates:
+        center = representable(box.center, box)
+        best = Candidates(center, unsafe.excess(graph.evaluate(center)))
+        for restart in range(self.restarts):
+            open_boxes = np.nonzero(best.excess > 0.0)[0]
+            if open_boxes.size == 0 or budget.expired or not unsafe.polytopes:
+                break
+            part = box[open_boxes]
+            start = center[open_boxes]
+            if restart:
+                start = representable(random.uniform(part.lower, part.upper), part)
+            found = self._descend(graph, part, unsafe, start, restart)
+            points, excess = best.points.copy(), best.excess.copy()
+            points[open_boxes], excess[open_boxes] = found.points, found.excess
+            best = best.better(points, excess)
+        return best
+
+    def _descend(self, graph: Graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: int) -> Candidates:
+        reach = 0.5 * (box.upper - box.lower)
+        points, target = start, None
+        best = Candidates(start, np.full(len(start), np.inf))
+        for step in range(self.steps):
+            values = graph.values(points)
+            outputs = values[-1].reshape(len(points), -1)
+            best = best.better(points, unsafe.excess(outputs))
+            if np.all(best.excess <= 0.0):
+                return best
+            slack = outputs @ unsafe.matrix.T - unsafe.bounds
+            if target is None:
+                target = _targets(unsafe, slack, rank)
+            slope = gradient(graph, values, unsafe.matrix[_worst_row(unsafe, slack, target)])
+            size = self.step * (1.0 - 0.95 * step / self.steps)
+            points = representable(points - size * reach * np.sign(slope), box)
+        return best.better(points, unsafe.excess(graph.evaluate(points)))
+
+
+def _targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:
+    """The polytope with the `rank`-th smallest worst row (cyclic), per point."""
+    worst = np.stack(
+        [np.max(slack[:, unsafe.owners == k], axis=1, initial=-np.inf) for k in range(len(unsafe.polytopes))], axis=1
+    )
+    return np.argsort(worst, axis=1)[:, rank % worst.shape[1]]
+
+
+def _worst_row(unsafe: UnsafeSet, slack: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The most violated-against row of the target polytope, per point."""
+    return np.argmax(np.where(unsafe.owners[None, :] == target[:, None], slack, -np.inf), axis=1)

@@ -1,0 +1,46 @@
+"""Bounds of a network over boxes of inputs: what every bounder takes and gives.
+
+In: Graph, Box. Out: NodeBounds; Rows are what a query asks about. Trust: sound.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from formalgr.core.arrays import Arrays
+from formalgr.core.box import Box
+from formalgr.core.linear import Interval
+from formalgr.graph.graph import Graph
+from formalgr.spec.unsafe import UnsafeSet
+
+
+@dataclass(frozen=True)
+class NodeBounds:
+    """Sound boxes around the values of every node over a batch of input boxes; boxes[0] is the input, [-1] the output."""
+
+    boxes: tuple[Interval, ...]
+
+    @property
+    def output(self) -> Interval:
+        """Sound box around the outputs."""
+        return self.boxes[-1]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Quantities matrix . output - bounds, (rows, outputs) and (rows,): coefficients are off by at most u relatively."""
+
+    matrix: object
+    bounds: object
+
+
+def rows_of(unsafe: UnsafeSet, arrays: Arrays) -> Rows:
+    """The rows of an unsafe set in a namespace."""
+    return Rows(arrays.asarray(unsafe.matrix), arrays.asarray(unsafe.bounds))
+
+
+class Bounder(ABC):
+    """A way to bound a network. Law: node boxes contain samples."""
+
+    @abstractmethod
+    def node_bounds(self, graph: Graph, box: Box) -> NodeBounds:
+        """Sound boxes of all nodes over each input box."""

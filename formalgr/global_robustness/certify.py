@@ -1,0 +1,250 @@
+"""Global (eps, delta)-robustness (Fijalkow & Gupta 2019, Def. 3), fixed number of samples per class.
+
+In: Study, eps, delta, alpha. Out: GlobalCertificate. Trust: sound at confidence 1 - alpha, as strong as the weakest
+local proof, which is printed beside it.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from formalgr.core.budget import Budget
+from formalgr.core.errors import UsageError
+from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.verdict import Guarantee, Reason, Stage, Verdict
+from formalgr.global_robustness.frontier import Counts, check_alpha, check_delta
+from formalgr.global_robustness.prior import latents_sha256
+from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
+from formalgr.global_robustness.study import Study
+from formalgr.runs.ledger import Ledger
+from formalgr.runs.workers import run
+from formalgr.spec.robustness import radius_of
+from formalgr.verify.options import VerifyOptions
+
+
+class GlobalVerdict(enum.Enum):
+    """CERTIFIED and REFUTED hold with probability >= 1 - alpha over the samples; else UNDECIDED."""
+
+    CERTIFIED = "certified"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Bounds of the failure probability F_c(eps) of one class, each valid at confidence 1 - alpha on its own."""
+
+    label: int
+    counts: Counts
+    delta_lower: float
+    delta_upper: float
+    verdict: GlobalVerdict
+    latents_sha256: str
+
+
+@dataclass(frozen=True)
+class GlobalCertificate:
+    """The answer for every class and overall, with all that is needed to produce it again.
+
+    `guarantee` is the weakest level of the local proofs; `stages` counts samples and `seconds` time by stage.
+    """
+
+    verdict: GlobalVerdict
+    epsilon: Fraction
+    delta: float
+    alpha: float
+    guarantee: Guarantee
+    classes: tuple[ClassResult, ...]
+    records: tuple[SampleRecord, ...]
+    stages: dict
+    seconds: dict
+    seed: int
+    sources: tuple
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions:
+    """How to run a study: samples per class, seed, worker processes, directory of the ledger, local check options.
+
+    Raises UsageError unless samples >= 1 and jobs >= 1.
+    """
+
+    samples: int = 200
+    seed: int = 0
+    jobs: int = 1
+    directory: Path | None = None
+    local: VerifyOptions = field(default_factory=VerifyOptions)
+
+    def __post_init__(self):
+        if self.samples < 1 or self.jobs < 1:
+            raise UsageError(f"samples and jobs must be >= 1, got {self.samples} and {self.jobs}")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")
+
+
+def certify_class(counts: Counts, delta: float, alpha: float, refute_alpha: float) -> tuple[float, float, GlobalVerdict]:
+    """(lower, upper, verdict) of one class: certified iff upper <= delta, refuted iff lower > delta.
+
+    delta = 0 is never certified by sampling (the upper bound is positive). The reported lower bound is at alpha; the
+    refutation that feeds the overall verdict is at `refute_alpha`.
+    """
+    upper, lower = counts.delta_upper(alpha), counts.delta_lower(alpha)
+    if upper <= delta:
+        return lower, upper, GlobalVerdict.CERTIFIED
+    if counts.delta_lower(refute_alpha) > delta:
+        return lower, upper, GlobalVerdict.REFUTED
+    return lower, upper, GlobalVerdict.UNDECIDED
+
+
+def overall(verdicts: Sequence[GlobalVerdict]) -> GlobalVerdict:
+    """CERTIFIED iff every class is (intersection-union test, Berger 1982: no correction); REFUTED iff one is."""
+    if all(verdict is GlobalVerdict.CERTIFIED for verdict in verdicts):
+        return GlobalVerdict.CERTIFIED
+    if any(verdict is GlobalVerdict.REFUTED for verdict in verdicts):
+        return GlobalVerdict.REFUTED
+    return GlobalVerdict.UNDECIDED
+
+
+def certify(
+    study: Study,
+    epsilon: float | str | Fraction,
+    delta: float,
+    alpha: float = 1e-3,
+    options: CertifyOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> GlobalCertificate:
+    """Whether every class c has P_z(C(G_c(z')) = c on the closed eps-ball around z) >= 1 - delta, at confidence 1 - alpha.
+
+    The number of samples is fixed beforehand; samples that the budget did not reach count against the claim. With a
+    directory, finished samples are kept in its ledger and the same call goes on from them. Raises UsageError on eps,
+    delta or alpha outside their domain, ModelError when networks do not fit, Refused when a ledger has other settings.
+    """
+    options, budget = options or CertifyOptions(), budget or Budget()
+    radius = radius_of(epsilon)
+    check_delta(delta)
+    check_alpha(alpha)
+    for label in study.classes:
+        study.composed(label)  # bad input is found before any work is done
+    checker = SampleChecker(study, radius, options.seed, options.local)
+    settings = _settings(study, radius, delta, alpha, options)
+    with _open_ledger(options.directory, settings) as ledger:
+        records = _check_samples(checker, options, budget, progress, ledger)
+    return _conclude(study, records, radius, delta, alpha, options, budget)
+
+
+@contextmanager
+def _open_ledger(directory: Path | None, settings: dict) -> Iterator[Ledger | None]:
+    if directory is None:
+        yield None
+        return
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    with Ledger(Path(directory) / "ledger.sqlite", settings) as ledger:
+        yield ledger
+
+
+def _settings(study: Study, epsilon: Fraction, delta: float, alpha: float, options: CertifyOptions) -> dict:
+    """What the records of a ledger depend on."""
+    sources = {str(label): [s.sha256 for s in study.composed(label).sources] for label in study.classes}
+    return {
+        "networks": sources,
+        "between": study.between,
+        "label rule": study.label_rule,
+        "epsilon": str(epsilon),
+        "delta": delta,
+        "alpha": alpha,
+        "samples": options.samples,
+        "seed": options.seed,
+        "require": options.local.require.name,
+        "solver": options.local.solver,
+    }
+
+
+def _units(study: Study, samples: int) -> list[Unit]:
+    return [
+        Unit(label, start, min(UNIT, samples - start))
+        for label in study.classes
+        for start in range(0, samples, UNIT)
+    ]
+
+
+def _key(record: SampleRecord) -> str:
+    return f"{record.label}/{record.index}"
+
+
+def _check_samples(
+    checker: SampleChecker, options: CertifyOptions, budget: Budget, progress: Progress, ledger: Ledger | None
+) -> list[SampleRecord]:
+    """Records of all samples, in order; decided ones go to the ledger as soon as their unit is done."""
+    known = {} if ledger is None else {k: SampleRecord.from_json(body) for k, body in ledger.all("sample").items()}
+    units = _units(checker.study, options.samples)
+    missing = [u for u in units if any(f"{u.label}/{u.start + k}" not in known for k in range(u.count))]
+    total = options.samples * len(checker.study.classes)
+
+    def report(note: str) -> None:
+        counts = Counter(record.verdict for record in known.values())
+        progress(
+            Tick("samples", total, counts[Verdict.HOLDS], counts[Verdict.VIOLATED], counts[Verdict.UNKNOWN], note)
+        )
+
+    def in_time() -> Iterator[Unit]:
+        for unit in missing:
+            if budget.expired:
+                return
+            yield replace(unit, seconds=budget.remaining)
+
+    report("starting")
+    for unit, records in run(checker, in_time(), min(options.jobs, max(1, len(missing)))):
+        known.update({_key(record): record for record in records})
+        if ledger is not None:
+            decided = [record for record in records if record.verdict is not Verdict.UNKNOWN]
+            ledger.put("sample", {_key(record): record.to_json() for record in decided})
+        report(f"class {unit.label}")
+    for unit in missing:
+        for record in unfinished(unit, Reason.TIMEOUT):
+            known.setdefault(_key(record), record)
+    return [known[f"{u.label}/{u.start + k}"] for u in units for k in range(u.count)]
+
+
+def _conclude(study, records, epsilon, delta, alpha, options, budget) -> GlobalCertificate:
+    """Counts, bounds and verdicts from the records of a finished or stopped run."""
+    classes, refute_alpha = [], 1.0 - (1.0 - alpha) ** (1.0 / len(study.classes))
+    for label in study.classes:
+        mine = [record for record in records if record.label == label]
+        verdicts = Counter(record.verdict for record in mine)
+        counts = Counts(
+            len(mine),
+            verdicts[Verdict.HOLDS],
+            verdicts[Verdict.VIOLATED],
+            verdicts[Verdict.UNKNOWN],
+            sum(record.misclassified for record in mine),
+        )
+        lower, upper, verdict = certify_class(counts, delta, alpha, refute_alpha)
+        latents = study.prior(label).sample(options.seed, label, 0, options.samples)
+        classes.append(ClassResult(label, counts, lower, upper, verdict, latents_sha256(latents)))
+    proofs = [record.guarantee for record in records if record.verdict is not Verdict.UNKNOWN]
+    stages = Counter(record.stage.value for record in records if record.stage is not None)
+    seconds: Counter = Counter()
+    for record in records:
+        seconds.update({Stage[name].value: spent for name, spent in record.stage_seconds.items()})
+    networks = {source for label in study.classes for source in study.composed(label).sources}
+    notes = tuple(sorted({note for label in study.classes for note in study.composed(label).notes}))
+    return GlobalCertificate(
+        overall([result.verdict for result in classes]),
+        epsilon,
+        delta,
+        alpha,
+        min(proofs, default=Guarantee.NONE),
+        tuple(classes),
+        tuple(records),
+        {stage.value: stages[stage.value] for stage in Stage},
+        {"total": budget.elapsed, **dict(seconds)},
+        options.seed,
+        tuple(sorted(networks, key=lambda source: source.path)),
+        notes,
+    )

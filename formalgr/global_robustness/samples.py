@@ -1,0 +1,130 @@
+"""Local checks of samples: units of work that any process can do, and their records.
+
+In: Study, eps, sample indices. Out: SampleRecord. Trust: sound (records repeat what the pipeline proved or replayed).
+"""
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from formalgr.core.box import outward
+from formalgr.core.budget import Budget
+from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.global_robustness.study import Study
+from formalgr.spec.query import Query
+from formalgr.spec.robustness import latent_ball, wrong_label
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.pipeline import verify_batch
+
+UNIT = 100
+"""Samples per unit of work: large enough to batch well, small enough to show progress; part of the seeded schedule."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Samples start .. start + count - 1 of one class, to be done within `seconds` (the rest of the whole run)."""
+
+    label: int
+    start: int
+    count: int
+    seconds: float = float("inf")
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """The outcome of one sample: enough to count it, to replay its witness and to say how it was decided.
+
+    `witness` is the replayed point z' (exact decimals of rationals as "p/q" where float64 cannot hold them), and
+    `misclassified` says that the classifier is wrong at the latent itself.
+    """
+
+    label: int
+    index: int
+    verdict: Verdict
+    guarantee: Guarantee
+    stage: Stage | None
+    reason: Reason | None
+    misclassified: bool
+    stage_seconds: dict
+    witness: tuple | None = None
+    confirmed_float32: bool | None = None
+
+    def to_json(self) -> dict:
+        """Plain values; `from_json` gives the record back."""
+        body = asdict(self)
+        names = {name: getattr(self, name) for name in ("verdict", "guarantee", "stage", "reason")}
+        body.update({name: None if value is None else value.name for name, value in names.items()})
+        body["witness"] = None if self.witness is None else list(self.witness)
+        return body
+
+    @classmethod
+    def from_json(cls, body: dict) -> "SampleRecord":
+        """The record that `to_json` wrote."""
+        stage, reason = body["stage"], body["reason"]
+        return cls(
+            **{
+                **body,
+                "verdict": Verdict[body["verdict"]],
+                "guarantee": Guarantee[body["guarantee"]],
+                "stage": None if stage is None else Stage[stage],
+                "reason": None if reason is None else Reason[reason],
+                "witness": None if body["witness"] is None else tuple(body["witness"]),
+            }
+        )
+
+
+def unfinished(unit: Unit, reason: Reason) -> list[SampleRecord]:
+    """Records of samples that nobody checked: unknown, never dropped."""
+    indices = range(unit.start, unit.start + unit.count)
+    return [
+        SampleRecord(unit.label, k, Verdict.UNKNOWN, Guarantee.NONE, None, reason, False, {}) for k in indices
+    ]
+
+
+@dataclass(frozen=True)
+class SampleChecker:
+    """Callable that checks one unit: draws its latents and runs the local pipeline on their balls."""
+
+    study: Study
+    epsilon: Fraction
+    seed: int
+    options: VerifyOptions
+
+    def __call__(self, unit: Unit) -> list[SampleRecord]:
+        network = self.study.composed(unit.label)
+        latents = self.study.prior(unit.label).sample(self.seed, unit.label, unit.start, unit.count)
+        unsafe = wrong_label(unit.label, network.graph.outputs, self.study.label_rule)
+        queries = [Query(latent_ball(latent, self.epsilon), unsafe) for latent in latents]
+        outcomes = verify_batch(network, queries, self.options, Budget(unit.seconds))
+        centers = outward([latent_ball(latent, 0) for latent in latents]).center
+        wrong = unsafe.excess(network.graph.evaluate(centers)) <= 0.0
+        return [
+            _record(unit.label, unit.start + k, outcome, bool(wrong[k])) for k, outcome in enumerate(outcomes)
+        ]
+
+
+def _record(label: int, index: int, outcome: Outcome, wrong: bool) -> SampleRecord:
+    counterexample = outcome.counterexample
+    violated = outcome.verdict is Verdict.VIOLATED
+    return SampleRecord(
+        label,
+        index,
+        outcome.verdict,
+        outcome.guarantee,
+        outcome.stage,
+        outcome.reason,
+        violated and wrong,
+        {stage.name: seconds for stage, seconds in outcome.stage_seconds},
+        None if counterexample is None else tuple(_number(x) for x in counterexample.point),
+        None if counterexample is None else counterexample.confirmed_float32,
+    )
+
+
+def _number(value: Fraction) -> float | str:
+    return float(value) if Fraction(float(value)) == value else str(value)
+
+
+def witness_point(record: SampleRecord) -> np.ndarray:
+    """The witness as float64, (latent,)."""
+    return np.array([float(Fraction(x)) for x in record.witness], dtype=np.float64)

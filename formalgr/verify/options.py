@@ -1,0 +1,39 @@
+"""Steering of a local check: one frozen value, every unit in its name.
+
+In: nothing. Out: VerifyOptions. Trust: heuristic (options decide what is tried, never what is true).
+"""
+
+from dataclasses import dataclass, field
+
+from formalgr.attacks.gradient import PgdAttack
+from formalgr.attacks.random_search import RandomSearch
+from formalgr.core.errors import UsageError
+from formalgr.core.verdict import Guarantee
+from formalgr.search.bab import BranchOptions
+
+SOLVERS = ("auto", "highs", "cbc", "z3")
+"""What --solver takes: auto runs every stage, a name sends the query straight to that solver."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """How hard to try. `seconds_per_query` limits each query, the Budget argument the whole batch.
+
+    `require` turns a weaker proof into UNKNOWN. Raises UsageError on an unknown solver or a negative limit.
+    """
+
+    random: RandomSearch = field(default_factory=lambda: RandomSearch(samples=2, rounds=1))
+    pgd: PgdAttack = field(default_factory=PgdAttack)
+    branch: BranchOptions = field(default_factory=BranchOptions)
+    solver: str = "auto"
+    seconds_per_query: float = float("inf")
+    solver_seconds: float = 60.0
+    smt_units: int = 16
+    require: Guarantee = Guarantee.NONE
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.solver not in SOLVERS:
+            raise UsageError(f"unknown solver {self.solver!r}; choose from {', '.join(SOLVERS)}")
+        if not self.seconds_per_query > 0 or not self.solver_seconds > 0:
+            raise UsageError("time limits must be > 0 seconds")

@@ -1,0 +1,263 @@
+"""The local check: cheapest stage first, all queries of a batch together, every verdict a proof or a replayed point.
+
+In: Network, queries. Out: one Outcome per query. Trust: sound.
+
+attack -> forward bounds -> backward bounds -> branch and bound -> MILP -> SMT; what no stage decides is UNKNOWN with
+the reason of the last one.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+
+from formalgr.attacks.replay import Replayer
+from formalgr.bounds.crown import CrownBounder
+from formalgr.bounds.forward import ForwardBounder
+from formalgr.core.box import outward
+from formalgr.core.budget import Budget
+from formalgr.core.errors import ModelError
+from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.graph.network import Network
+from formalgr.search.bab import BranchAndBound, SearchResult, State
+from formalgr.solvers.child import InChild
+from formalgr.solvers.registry import backend
+from formalgr.spec.query import Query
+from formalgr.spec.unsafe import UnsafeSet
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.stages import attack, solve, stage_of, unstable_units
+
+
+class _Batch:
+    """Queries that share one unsafe set, and their outcomes as they are found."""
+
+    def __init__(self, network: Network, queries: list[Query], options: VerifyOptions, budget: Budget, report):
+        self.network = network
+        self.queries = queries
+        self.options = options
+        self.budget = budget
+        self.unsafe = queries[0].unsafe
+        self.replayer = Replayer(network)
+        self.outcomes: list[Outcome | None] = [None] * len(queries)
+        self.reasons: list[Reason] = [Reason.TIMEOUT] * len(queries)
+        self.notes: list[tuple[str, ...]] = [()] * len(queries)
+        self.spent = {stage: np.zeros(len(queries), dtype=np.float64) for stage in Stage}
+        self._report = report
+        self._children: dict[str, InChild] = {}
+        self.cleanup = ExitStack()
+
+    def solver(self, name: str) -> InChild:
+        """The warm child process of a solver; it ends with the batch."""
+        if name not in self._children:
+            self._children[name] = self.cleanup.enter_context(InChild(backend(name)))
+        return self._children[name]
+
+    @property
+    def waiting(self) -> list[int]:
+        """Positions of the undecided queries."""
+        return [k for k, outcome in enumerate(self.outcomes) if outcome is None]
+
+    def holds(self, position: int, guarantee: Guarantee, stage: Stage) -> None:
+        """Record a proof, or UNKNOWN when it is weaker than required."""
+        if guarantee < self.options.require:
+            self.reasons[position] = Reason.TOO_WEAK
+            return
+        self.outcomes[position] = Outcome(
+            Verdict.HOLDS, guarantee, stage, stage_seconds=self.clock(position), notes=self.notes[position]
+        )
+
+    def violated(self, position: int, counterexample: Counterexample, stage: Stage) -> None:
+        """Record a replayed point."""
+        self.outcomes[position] = Outcome(
+            Verdict.VIOLATED,
+            counterexample.guarantee,
+            stage,
+            counterexample=counterexample,
+            stage_seconds=self.clock(position),
+            notes=self.notes[position],
+        )
+
+    def unknown(self, position: int) -> None:
+        """Record that no stage decided, with the last reason."""
+        self.outcomes[position] = Outcome(
+            Verdict.UNKNOWN,
+            reason=self.reasons[position],
+            stage_seconds=self.clock(position),
+            notes=self.notes[position],
+        )
+
+    def clock(self, position: int) -> tuple[tuple[Stage, float], ...]:
+        """Seconds charged to a query so far, by stage."""
+        return tuple((stage, float(spent[position])) for stage, spent in self.spent.items() if spent[position] > 0.0)
+
+    def left(self, position: int) -> float:
+        """Seconds that a query may still use."""
+        return self.options.seconds_per_query - sum(seconds for _, seconds in self.clock(position))
+
+    def charge(self, stage: Stage, positions: list[int], since: float) -> None:
+        """Share the time since `since` among queries."""
+        if positions:
+            self.spent[stage][positions] += (self.budget.elapsed - since) / len(positions)
+
+    def tick(self, note: str, extra: SearchResult | None = None, positions: Sequence[int] = ()) -> None:
+        """Tell the progress callback where the batch stands."""
+        decided = [outcome.verdict for outcome in self.outcomes if outcome is not None]
+        holds, violated = decided.count(Verdict.HOLDS), decided.count(Verdict.VIOLATED)
+        if extra is not None:
+            holds += sum(extra.states[k] is State.PROVEN for k in range(len(positions)))
+            violated += sum(extra.states[k] is State.VIOLATED for k in range(len(positions)))
+        self._report(Tick("checks", len(self.queries), holds, violated, 0, note))
+
+
+def verify_batch(
+    network: Network,
+    queries: Sequence[Query],
+    options: VerifyOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """One Outcome per query: HOLDS is a proof over the whole closed box, VIOLATED a replayed point of it.
+
+    Queries may have different unsafe sets; those that share one share the work. Raises ModelError when a query does
+    not fit the network.
+    """
+    options = options or VerifyOptions()
+    budget = budget or Budget()
+    for query in queries:
+        _check_fit(network, query)
+    groups: dict[UnsafeSet, list[int]] = {}
+    for position, query in enumerate(queries):
+        groups.setdefault(query.unsafe, []).append(position)
+    outcomes: list[Outcome | None] = [None] * len(queries)
+    for positions in groups.values():
+        batch = _Batch(network, [queries[k] for k in positions], options, budget, progress)
+        with batch.cleanup:
+            _decide(batch)
+        for position, outcome in zip(positions, batch.outcomes, strict=True):
+            outcomes[position] = outcome
+    return outcomes
+
+
+def verify(network: Network, query: Query, options: VerifyOptions | None = None, budget: Budget | None = None) -> Outcome:
+    """The Outcome of one query; see verify_batch."""
+    return verify_batch(network, [query], options, budget)[0]
+
+
+def _check_fit(network: Network, query: Query) -> None:
+    if query.box.inputs != network.graph.inputs:
+        raise ModelError(f"the query bounds {query.box.inputs} inputs, the network takes {network.graph.inputs}")
+    if query.unsafe.outputs != network.graph.outputs:
+        raise ModelError(f"the query speaks of {query.unsafe.outputs} outputs, the network has {network.graph.outputs}")
+
+
+def _decide(batch: _Batch) -> None:
+    """Run the stages in order of cost; fill every outcome."""
+    _trivial(batch)
+    if batch.options.solver == "auto":
+        for stage in (_attack, _bounds, _branch, _solvers):
+            if batch.waiting and not batch.budget.expired:
+                stage(batch)
+    else:
+        _forced(batch)
+    for position in batch.waiting:
+        batch.unknown(position)
+    batch.tick("done")
+
+
+def _trivial(batch: _Batch) -> None:
+    for position, query in enumerate(batch.queries):
+        if query.box.empty or not query.unsafe.polytopes:
+            what = "the input region is empty" if query.box.empty else "the unsafe set is empty"
+            batch.notes[position] = (f"holds trivially: {what}",)
+            batch.holds(position, Guarantee.FLOAT_SOUND, Stage.BOUNDS)
+
+
+def _attack(batch: _Batch) -> None:
+    started, positions = batch.budget.elapsed, batch.waiting
+    found = attack(
+        batch.network, [batch.queries[k] for k in positions], batch.options, batch.budget, batch.replayer
+    )
+    batch.charge(Stage.ATTACK, positions, started)
+    for index, counterexample in found.items():
+        batch.violated(positions[index], counterexample, Stage.ATTACK)
+    batch.tick("attack")
+
+
+def _bounds(batch: _Batch) -> None:
+    for bounder in (ForwardBounder(), CrownBounder()):
+        started, positions = batch.budget.elapsed, batch.waiting
+        if not positions:
+            return
+        search = BranchAndBound(batch.network.graph, batch.unsafe, batch.options.branch)
+        safe = search.screen(outward([batch.queries[k].box for k in positions]), bounder)
+        batch.charge(Stage.BOUNDS, positions, started)
+        for index in np.nonzero(safe)[0].tolist():
+            batch.holds(positions[index], Guarantee.FLOAT_SOUND, Stage.BOUNDS)
+        batch.tick("bounds")
+
+
+def _branch(batch: _Batch) -> None:
+    positions = batch.waiting
+    found: dict[int, Counterexample] = {}
+
+    def confirm(query: int, point: np.ndarray) -> bool:
+        counterexample = batch.replayer.replay(batch.queries[positions[query]], point.tolist())
+        if counterexample is not None:
+            found[query] = counterexample
+        return counterexample is not None
+
+    limits = replace(batch.options.branch, seconds_per_query=batch.options.seconds_per_query)
+    search = BranchAndBound(batch.network.graph, batch.unsafe, limits)
+    result = search.run(
+        outward([batch.queries[k].box for k in positions]),
+        confirm,
+        batch.budget,
+        lambda state: batch.tick("branch and bound", state, positions),
+    )
+    batch.spent[Stage.BRANCH][positions] += result.seconds
+    for index, position in enumerate(positions):
+        if result.states[index] is State.PROVEN:
+            batch.holds(position, Guarantee.FLOAT_SOUND, Stage.BRANCH)
+        elif result.states[index] is State.VIOLATED:
+            batch.violated(position, found[index], Stage.BRANCH)
+        else:
+            batch.reasons[position] = result.reasons[index] or Reason.TIMEOUT
+
+
+def _solvers(batch: _Batch) -> None:
+    """The exact tail: MILP, then SMT where few units are unstable."""
+    for position in batch.waiting:
+        if batch.reasons[position] is Reason.TOO_WEAK:
+            continue
+        _ask(batch, position, "highs")
+        box = outward([batch.queries[position].box])
+        if batch.outcomes[position] is None and unstable_units(batch.network, box) <= batch.options.smt_units:
+            _ask(batch, position, "z3")
+
+
+def _forced(batch: _Batch) -> None:
+    for position in batch.waiting:
+        _ask(batch, position, batch.options.solver)
+        batch.tick(batch.options.solver)
+
+
+def _ask(batch: _Batch, position: int, name: str) -> None:
+    """One query to one solver, in a killable child process."""
+    left = batch.left(position)
+    if left <= 0.0 or batch.budget.expired:
+        return
+    started = batch.budget.elapsed
+    child = batch.solver(name)
+    budget = batch.budget.within(min(left, batch.options.solver_seconds))
+    finding = solve(batch.network, batch.queries[position], child, budget, batch.replayer)
+    stage = stage_of(child)
+    batch.charge(stage, [position], started)
+    if finding.counterexample is not None:
+        batch.violated(position, finding.counterexample, stage)
+    elif finding.proven is not None:
+        batch.holds(position, finding.proven, stage)
+    else:
+        batch.reasons[position] = finding.reason
+        batch.notes[position] = (*batch.notes[position], finding.note) if finding.note else batch.notes[position]

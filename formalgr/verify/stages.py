@@ -1,0 +1,109 @@
+"""The stages of a local check on one network and one unsafe set: attack, bounds, branch and bound, solvers.
+
+In: Network, UnsafeSet, boxes. Out: verdict pieces for the pipeline. Trust: sound: stages only report proofs and
+replayed points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formalgr.attacks.replay import Replayer
+from formalgr.bounds.crown import CrownBounder, lower_forms
+from formalgr.bounds.base import NodeBounds, rows_of
+from formalgr.core.arrays import NUMPY
+from formalgr.core.box import Box, inward_float32, outward
+from formalgr.core.budget import Budget
+from formalgr.core.rounding import SOLVER_MARGIN
+from formalgr.core.seeds import named_generator
+from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
+from formalgr.graph.network import Network
+from formalgr.search.encoding import encode
+from formalgr.solvers.base import Backend, Status
+from formalgr.spec.query import Query
+from formalgr.spec.unsafe import UnsafeSet
+from formalgr.verify.options import VerifyOptions
+
+
+@dataclass(frozen=True)
+class SolverFinding:
+    """What a solver stage found out about one query: a proof with its guarantee, a point, or why neither."""
+
+    proven: Guarantee | None = None
+    counterexample: Counterexample | None = None
+    reason: Reason | None = None
+    note: str = ""
+
+
+def attack(network: Network, queries: list[Query], options: VerifyOptions, budget: Budget, replayer: Replayer) -> dict:
+    """Replayed counterexamples by position in `queries`; all queries share one unsafe set."""
+    unsafe = queries[0].unsafe
+    box = inward_float32([query.box for query in queries])
+    random = named_generator(options.seed, "attack")
+    found: dict[int, Counterexample] = {}
+    for method in (options.random, options.pgd):
+        waiting = [k for k in range(len(queries)) if k not in found]
+        if not waiting or budget.expired:
+            break
+        result = method.run(network.graph, box[np.array(waiting)], unsafe, random, budget)
+        for position in np.nonzero(result.excess <= 0.0)[0].tolist():
+            query = waiting[position]
+            counterexample = replayer.replay(queries[query], result.points[position].tolist())
+            if counterexample is not None:
+                found[query] = counterexample
+    return found
+
+
+def solve(network: Network, query: Query, backend: Backend, budget: Budget, replayer: Replayer) -> SolverFinding:
+    """Decide one query by a solver: every polytope must be excluded; a feasible point is replayed before it counts."""
+    graph = network.graph
+    box = outward([query.box])
+    bounds = CrownBounder().node_bounds(graph, box)
+    lower = box.minimum(lower_forms(graph, bounds, rows_of(query.unsafe, NUMPY)))
+    still = query.unsafe.open_polytopes(lower)[0]
+    weakest = Guarantee.FLOAT_SOUND
+    for index in np.nonzero(still)[0].tolist():
+        finding = _solve_polytope(graph, bounds, query, index, backend, budget, replayer)
+        if finding.proven is None:
+            return finding
+        weakest = min(weakest, finding.proven)
+    return SolverFinding(proven=weakest)
+
+
+def _solve_polytope(
+    graph, bounds: NodeBounds, query: Query, index: int, backend: Backend, budget: Budget, replayer: Replayer
+) -> SolverFinding:
+    if budget.expired:
+        return SolverFinding(reason=Reason.TIMEOUT)
+    program = encode(graph, bounds, query.unsafe.polytopes[index])
+    answer = backend.solve(program, budget)
+    if answer.point is not None:
+        counterexample = replayer.replay(query, [answer.point[k] for k in program.inputs])
+        if counterexample is not None:
+            return SolverFinding(counterexample=counterexample)
+    if backend.exact and answer.status is Status.INFEASIBLE:
+        return SolverFinding(proven=Guarantee.FLOAT_SOUND)
+    if not backend.exact and answer.status is not Status.INFEASIBLE:
+        if answer.bound is not None and float(answer.bound) > SOLVER_MARGIN:
+            return SolverFinding(proven=Guarantee.SOLVER)
+    if not graph.exact and answer.status in (Status.OPTIMAL, Status.FEASIBLE):
+        return SolverFinding(reason=Reason.RELAXATION, note=f"{backend.name}: the relaxation has a point")
+    if answer.status is Status.OPTIMAL:
+        return SolverFinding(reason=Reason.NUMERICS, note=f"{backend.name}: minimum {float(answer.bound or 0.0):.3g}")
+    reason = Reason.TIMEOUT if budget.expired else Reason.SOLVER
+    return SolverFinding(reason=reason, note=f"{backend.name}: {answer.status.value} {answer.why}".strip())
+
+
+def unstable_units(network: Network, box: Box) -> int:
+    """How many scalar inputs of nonlinear operators are curved over the single box: the size of the exact problem."""
+    bounds = CrownBounder().node_bounds(network.graph, box)
+    total = 0
+    for node in network.graph.nodes:
+        curved = node.operator.curved(bounds.boxes[node.inputs[0]])
+        total += 0 if curved is None else int(np.sum(curved))
+    return total
+
+
+def stage_of(backend: Backend) -> Stage:
+    """The stage that a backend belongs to."""
+    return Stage.SMT if backend.exact else Stage.MILP
