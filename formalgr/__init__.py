@@ -1,0 +1,81 @@
+"""formalgr: exact global robustness of classifiers on everything a generator can produce.
+
+The names below are imported at first use, so that `import formalgr` costs nothing.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from formalgr.api import (
+        CertifyOptions,
+        GlobalCertificate,
+        Guarantee,
+        Network,
+        Outcome,
+        Study,
+        Verdict,
+        VerifyOptions,
+        certify,
+        compose,
+        latent_ball,
+        load,
+        local_robustness,
+        read_vnnlib,
+        verify,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CertifyOptions",
+    "GlobalCertificate",
+    "Guarantee",
+    "Network",
+    "Outcome",
+    "Study",
+    "Verdict",
+    "VerifyOptions",
+    "certify",
+    "compose",
+    "latent_ball",
+    "load",
+    "local_robustness",
+    "read_vnnlib",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The public name, imported at first use."""
+    if name == "verify":
+        return importlib.import_module("formalgr.verify")
+    if name in __all__:
+        return getattr(importlib.import_module("formalgr.api"), name)
+    raise AttributeError(f"module 'formalgr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _CallableModule(ModuleType):
+    """The package formalgr.verify, which is called as the function formalgr.verify: one name, both meanings."""
+
+    def __call__(self, *arguments, **options):
+        """See formalgr.api.verify."""
+        return importlib.import_module("formalgr.api").verify(*arguments, **options)
+
+
+class _Package(ModuleType):
+    """This package; importing its subpackage `verify` binds that name here, and must not hide the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "verify" and isinstance(value, ModuleType):
+            value.__class__ = _CallableModule
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

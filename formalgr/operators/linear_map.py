@@ -53,7 +53,8 @@ class LinearMap(Operator):
     def pullback(self, cotangent, *values) -> tuple:
         return self.adjoint(cotangent, *(value.shape[1:] for value in values))
 
-    def _offset_size(self):
+    def offset_size(self):
+        """|bias| before any cancellation, or 0."""
         return 0.0 if self.offset is None else namespace(self.offset).abs(self.offset)
 
     def interval(self, *boxes: Interval) -> Interval:
@@ -66,7 +67,7 @@ class LinearMap(Operator):
             radius = xp.maximum(box.upper - center, center - box.lower)
             reaches.append(radius * (1.0 + factor) + 2.0 * factor * box.magnitude)
         middle = self.evaluate(*centers)
-        reach = self.magnitude(*reaches) * (1.0 + factor) + factor * self._offset_size()
+        reach = self.magnitude(*reaches) * (1.0 + factor) + factor * self.offset_size()
         reach = reach + underflow(2 * self.terms + 8, dtype)
         lower, upper = middle - reach, middle + reach
         step = gamma(2, dtype) * (namespace(middle).abs(middle) + reach)
@@ -86,7 +87,7 @@ class LinearMap(Operator):
         center = self.evaluate(*(form.center for form in forms))
         sizes = [(form.spread + namespace(form.center).abs(form.center)) * factor for form in forms]
         reach = [form.radius * (1.0 + factor) + size for form, size in zip(forms, sizes, strict=True)]
-        radius = self.magnitude(*reach) * (1.0 + factor) + factor * self._offset_size()
+        radius = self.magnitude(*reach) * (1.0 + factor) + factor * self.offset_size()
         return AffineForm(generators, center, radius + underflow((2 * self.terms + 8) * (inputs + 1), dtype))
 
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
@@ -105,7 +106,7 @@ class LinearMap(Operator):
         else:
             bias = xp.reshape(xp.broadcast_to(self.offset, out), (units,))
             weighted = xp.matmul(flat, bias)
-        size = self.magnitude(*(box.magnitude for box in boxes)) + self._offset_size()
+        size = self.magnitude(*(box.magnitude for box in boxes)) + self.offset_size()
         magnitudes = xp.matmul(xp.abs(flat), xp.reshape(size, (batch, units, 1)))[..., 0]
         return Pulled(pulled, weighted, magnitudes, max(units, self.terms) + self.terms)
 

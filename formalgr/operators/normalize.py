@@ -32,7 +32,7 @@ class BatchNorm(LinearMap):
     def offset(self):
         return self.shift - self.factor * self.mean
 
-    def _offset_size(self):
+    def offset_size(self):
         xp = namespace(self.shift)
         return xp.abs(self.shift) + xp.abs(self.factor * self.mean)
 

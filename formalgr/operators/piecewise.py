@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from formalgr.core.arrays import namespace, zeros
+from formalgr.core.arrays import namespace, to_numpy, zeros
 from formalgr.core.linear import Interval
 from formalgr.core.rounding import dtype_name, gamma, underflow
 from formalgr.operators.activation import Activation
@@ -124,10 +124,15 @@ class Piecewise(Activation):
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         results = builder.variables(box.lower, box.upper)
-        tables = [_spread(table, results.shape) for table in (self.breakpoints, self.slopes, self.intercepts)]
+        tables = self.spread(results.shape)
         for k, (argument, result) in enumerate(zip(arguments[0].reshape(-1), results.reshape(-1), strict=True)):
             builder.piecewise(int(argument), int(result), *(tuple(table[:, k].tolist()) for table in tables))
         return results
+
+    def spread(self, shape) -> list[np.ndarray]:
+        """Breakpoints, slopes and intercepts of every element of a node, numpy, (k or k + 1, elements)."""
+        tables = (to_numpy(table) for table in (self.breakpoints, self.slopes, self.intercepts))
+        return [_spread(table, shape) for table in tables]
 
     def onnx(self) -> OnnxForm:
         return self.form

@@ -24,7 +24,7 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a backend says: values of all variables (exact Fractions from z3, floats from the others), dual bound, why."""
+    """What a backend says: values of all variables (Fractions from z3, floats from the others), dual bound, why."""
 
     status: Status
     point: tuple[float | Fraction, ...] | None = None

@@ -2,11 +2,11 @@
 
 In: a Backend, then Programs and Budgets. Out: its Answers. Trust: sound (a child that dies proves nothing).
 
-The child is a fresh interpreter started with `subprocess`, not with `multiprocessing`: nothing imports the parent's main
-module again, so it also works from a script without a `__main__` guard, from stdin and under pytest. Pickles travel over
-the child's stdin and stdout. The child leads a process group of its own, so that killing it takes CBC along and a Ctrl-C
-in the terminal does not reach it; it ends itself when the parent's end of the pipe closes, however the parent died. Its
-temporary files lie in one directory, removed with it.
+The child is a fresh interpreter started with `subprocess`, not with `multiprocessing`: nothing imports the parent's
+main module again, so it also works from a script without a `__main__` guard, from stdin and under pytest. Pickles
+travel over the child's stdin and stdout. The child leads a process group of its own: killing it takes CBC along, and a
+Ctrl-C in the terminal does not reach it. It ends itself when the parent's end of the pipe closes, however the parent
+died. Its temporary files lie in one directory, removed with it.
 """
 
 import contextlib
@@ -198,7 +198,7 @@ def _private_pipes() -> _Pipes:
 
 
 def _listen(requests, inbox: queue.SimpleQueue, scratch: str) -> None:
-    """Pass requests on; when the parent is gone, end this process and all that it started, in the middle of anything."""
+    """Pass requests on; when the parent is gone, end this process and all that it started, whatever they are doing."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             inbox.put(pickle.load(requests))

@@ -121,7 +121,7 @@ class _Builder:
         return len(self.lower) - 1
 
     def row(self, indices: Sequence[int], coefficients: Sequence[Number], low: Number, high: Number) -> None:
-        """A new row low <= sum <= high: indices merged, numbers rounded to nearest, tiny coefficients turned to slack."""
+        """A new row low <= sum <= high: indices merged, numbers rounded to nearest, tiny coefficients made slack."""
         if len(set(indices)) < len(indices):
             merged: dict[int, Fraction] = {}
             for index, value in zip(indices, coefficients, strict=True):

@@ -135,8 +135,8 @@ class _Version1:
             raise self._source.error(0, f"no {word} is declared; add (declare-const {kind}_0 Real)")
         for index, variable in enumerate(found):
             if variable.index != index:
-                way = f"add (declare-const {kind}_{index} Real)"
-                raise self._source.error(variable.at, f"{kind}_{variable.index} is declared but not {kind}_{index}; {way}")
+                what = f"{kind}_{variable.index} is declared but not {kind}_{index}"
+                raise self._source.error(variable.at, f"{what}; add (declare-const {kind}_{index} Real)")
         return [variable.at for variable in found]
 
     def _formula(self, item: Word | Form) -> Cases:
@@ -157,10 +157,11 @@ class _Version1:
 
     def _comparison(self, form: Form, sign: str, arguments: list[Word | Form]) -> Cases:
         """The cases of left `sign` right: a bound, rows, or a truth when no variable is left."""
-        if len(arguments) != 2:
-            way = f"write (and ({sign} a b) ({sign} b c))" if len(arguments) > 2 else f"write ({sign} X_0 1)"
-            raise self._source.error(form.at, f"`{sign}` compares 2 terms, got {len(arguments)}; {way}")
-        left, right = self._linear(arguments[0]), self._linear(arguments[1])
+        sides = [self._linear(argument) for argument in arguments]
+        if len(sides) != 2:
+            way = f"write (and ({sign} a b) ({sign} b c))" if len(sides) > 2 else f"write ({sign} X_0 1)"
+            raise self._source.error(form.at, f"`{sign}` compares 2 terms, got {len(sides)}; {way}")
+        left, right = sides
         if sign in (">=", ">"):
             left, right = right, left
         terms, constant = _sum([left, right], (1, -1))
@@ -194,7 +195,7 @@ class _Version1:
     def _bounds(self, form: Form, name: str, coefficient: Fraction, bound: Fraction, sign: str) -> Cases:
         """The cases of coefficient * input <= bound, of < for strict signs, of = when the sign is =."""
         index, upper, strict = self._variables[name].index, coefficient > 0, sign in ("<", ">")
-        value = bound if coefficient is ONE else bound / coefficient
+        value = bound if coefficient == 1 else bound / coefficient
         if abs(value) > HUGE:
             raise self._source.error(form.at, f"the bound on {name} is outside float64's range; use a smaller one")
         if sign != "=":

@@ -139,7 +139,8 @@ class Source:
 
 def text_source(text: str, name: str) -> Source:
     """A source from a text; the SHA-256 is that of its UTF-8 bytes."""
-    return Source(name, text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+    sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return Source(name, text.removeprefix("\ufeff"), sha256)
 
 
 def file_source(path: str | Path) -> Source:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.attacks.replay import Replayer
-from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.bounds.base import NodeBounds, rows_of
+from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.core.arrays import NUMPY
 from formalgr.core.box import Box, inward_float32, outward
 from formalgr.core.budget import Budget
@@ -21,7 +21,6 @@ from formalgr.graph.network import Network
 from formalgr.search.encoding import encode
 from formalgr.solvers.base import Backend, Status
 from formalgr.spec.query import Query
-from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.options import VerifyOptions
 
 

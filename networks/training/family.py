@@ -18,7 +18,7 @@ from torch import nn
 from networks.training.data import Pictures
 from networks.training.export import check_export, export_dense, run_onnx
 from networks.training.judge import Judge
-from networks.training.manifest import is_current, library_versions, read_manifest, sha256, write_manifest
+from networks.training.manifest import is_current, library_versions, read_manifest, record, sha256
 from networks.training.models import Step, train_classifier, train_generator
 from networks.training.recipes import ClassifierRecipe, GeneratorRecipe, Recipe, fingerprint
 from networks.training.sheet import contact_sheet
@@ -70,7 +70,9 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     family.directory.mkdir(parents=True, exist_ok=True)
-    entries = read_manifest(family.manifest)
+    present = read_manifest(family.manifest)
+    keys = [family.key(recipe) for recipe in family.recipes]
+    entries = {key: present[key] for key in keys if key in present}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for recipe in family.recipes:
@@ -81,11 +83,11 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
                 continue
             task = progress.add_task(family.key(recipe), total=recipe.epochs)
             entries[family.key(recipe)] = make_network(family, recipe, lambda task=task: progress.advance(task))
-            write_manifest(family.manifest, entries)
+            record(family.manifest, entries)
         task = progress.add_task(f"{family.name}: independent judge", total=family.judge_epochs)
         judge = family.make_judge(lambda: progress.advance(task))
         judge_generators(family, entries, judge)
-    write_manifest(family.manifest, entries)
+    record(family.manifest, entries)
     if sheets is not None:
         draw_sheets(family, sheets)
     require_gates(family, entries)

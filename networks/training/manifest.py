@@ -31,10 +31,11 @@ def read_manifest(path: Path) -> dict[str, dict]:
     return {entry["path"]: entry for entry in document["networks"]}
 
 
-def write_manifest(path: Path, entries: dict[str, dict]) -> None:
-    """Replace the manifest by `entries`, sorted by path; an interrupted write leaves the old one."""
+def record(path: Path, changed: dict[str, dict]) -> None:
+    """Put the entries `changed` into the manifest, sorted by path; other entries stay, an interrupted write changes nothing."""
+    entries = {**read_manifest(path), **changed}
     document = {"schema": SCHEMA, "networks": [entries[key] for key in sorted(entries)]}
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".partial{os.getpid()}")
     partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     os.replace(partial, path)
 

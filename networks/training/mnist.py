@@ -22,7 +22,7 @@ def mnist_recipes() -> tuple[Recipe, ...]:
     generators = [
         GeneratorRecipe(
             name=f"g_{label}", label=label, latent=LATENT, hidden=(64, 128), pixels=PIXELS,
-            sigma=0.12, sliced=4.0, compared=256, directions=128, epochs=40, batch=64, seed=300 + label,
+            sigma=0.12, sliced=0.1, compared=256, directions=128, epochs=50, batch=64, seed=300 + label,
         )
         for label in range(10)
     ]
@@ -36,7 +36,7 @@ def mnist_recipes() -> tuple[Recipe, ...]:
     ]
     full = GeneratorRecipe(
         name="g_8_full", label=8, latent=LATENT, hidden=(256, 512, 1024), pixels=PIXELS,
-        sigma=0.12, sliced=4.0, compared=256, directions=128, epochs=40, batch=64, learning_rate=5e-4, seed=318,
+        sigma=0.12, sliced=0.1, compared=128, directions=128, epochs=40, batch=64, learning_rate=5e-4, seed=318,
     )
     return (*generators, *classifiers, full)
 

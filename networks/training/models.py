@@ -48,9 +48,12 @@ def optimiser_and_schedule(
 def sliced_distance(drawn: torch.Tensor, data: torch.Tensor, directions: int, random: torch.Generator) -> torch.Tensor:
     """Squared sliced 2-Wasserstein distance of two point clouds `(n, pixels)`, times `pixels`: a scalar.
 
-    Bonneel et al. 2015, section 3: the mean over random directions of the distance of the sorted projections.
+    Bonneel et al. 2015, section 3: the mean over random directions of the distance of the sorted projections. The
+    directions are random combinations of the data's deviations from their mean: along arbitrary ones a generator
+    could make up for missing variety by speckle.
     """
-    axes = torch.randn(drawn.shape[1], directions, generator=random, dtype=torch.float32)
+    weights = torch.randn(len(data), directions, generator=random, dtype=torch.float32)
+    axes = (data - data.mean(0)).T @ weights
     axes = axes / axes.norm(dim=0)
     gaps = (drawn @ axes).sort(0).values - (data @ axes).sort(0).values
     return gaps.square().mean() * drawn.shape[1]

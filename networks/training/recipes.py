@@ -24,7 +24,7 @@ class GeneratorRecipe:
     slope: float = 0.2
     sigma: float = 0.06
     leak: float = 0.05
-    sliced: float = 4.0
+    sliced: float = 0.25
     compared: int = 144
     directions: int = 64
     epochs: int = 100

@@ -1,0 +1,162 @@
+"""The Python interface: thin wrappers that turn plain values into the options and budgets of the rooms below.
+
+In: networks, regions, plain numbers. Out: Outcome, GlobalCertificate. Trust: sound (every verdict comes from the rooms).
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from formalgr.core.box import RationalBox
+from formalgr.core.budget import Budget
+from formalgr.core.errors import UsageError
+from formalgr.core.progress import Progress, silent
+from formalgr.core.verdict import Guarantee, Outcome, Stage, Verdict
+from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
+from formalgr.global_robustness.certify import certify as _certify
+from formalgr.global_robustness.study import Study
+from formalgr.graph.compose import compose
+from formalgr.graph.network import Network, load
+from formalgr.report.progress import Display
+from formalgr.spec.query import Property, Query
+from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
+from formalgr.spec.vnnlib_reader import read_vnnlib
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.pipeline import verify_batch
+
+__all__ = [
+    "CertifyOptions",
+    "GlobalCertificate",
+    "Guarantee",
+    "Network",
+    "Outcome",
+    "Study",
+    "Verdict",
+    "VerifyOptions",
+    "certify",
+    "compose",
+    "latent_ball",
+    "load",
+    "local_robustness",
+    "read_vnnlib",
+    "verify",
+    "verify_property",
+]
+
+FIRST_QUERIES = 64
+"""Queries of a property in its first batch; the next ones are twice as large, and none starts after a violation."""
+
+
+class CertifyKeywords(TypedDict, total=False):
+    """Keyword arguments of `certify` that are fields of CertifyOptions, with its defaults."""
+
+    samples: int
+    seed: int
+    jobs: int
+    directory: str | Path | None
+    local: VerifyOptions
+
+
+def verify(
+    network: Network,
+    region: RationalBox | Query | Property,
+    *,
+    label: int | None = None,
+    label_rule: str = "argmax",
+    timeout_seconds: float = float("inf"),
+    options: VerifyOptions | None = None,
+) -> Outcome:
+    """HOLDS is a proof over the whole closed region, VIOLATED a replayed point of it, UNKNOWN neither.
+
+    A box needs the `label` that every one of its points shall get (a tie is a violation); a Query or a Property brings
+    its own unsafe set. Raises UsageError when label and region do not fit, ModelError or PropertyError when the region
+    does not fit the network.
+    """
+    if isinstance(region, RationalBox):
+        if label is None:
+            raise UsageError("a box alone asks nothing: give label=N, the class that all of its points shall get")
+        region = Query(region, wrong_label(label, network.graph.outputs, label_rule))
+    elif label is not None:
+        raise UsageError("label goes with a box; a query or a property says itself what is unsafe")
+    budget = Budget(_limit(timeout_seconds))
+    if isinstance(region, Property):
+        return verify_property(network, region, options, budget)
+    return verify_batch(network, [region], options, budget)[0]
+
+
+def verify_property(
+    network: Network,
+    property_: Property,
+    options: VerifyOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """VIOLATED iff a query of the property is (its replayed point), HOLDS iff all are proven (the weakest guarantee).
+
+    Times are the sums over the queries that were worked on; `stage` is that of the violated, or of the last, query.
+    Raises PropertyError when the property does not fit the network.
+    """
+    property_.check_against(network.graph.inputs, network.graph.outputs)
+    options, budget = options or VerifyOptions(), budget or Budget()
+    queries, outcomes, size = property_.queries, [], FIRST_QUERIES
+    while len(outcomes) < len(queries):
+        part = queries[len(outcomes) : len(outcomes) + size]
+        outcomes += verify_batch(network, part, options, budget, progress)
+        if any(outcome.verdict is Verdict.VIOLATED for outcome in outcomes):
+            break
+        size *= 2
+    return _together(outcomes)
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a disjunction of queries."""
+    if not outcomes:
+        note = "holds trivially: the property has no unsafe case"
+        return Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, notes=(note,))
+    decisive = [outcome for outcome in outcomes if outcome.verdict is Verdict.VIOLATED]
+    decisive = decisive or [outcome for outcome in outcomes if outcome.verdict is Verdict.UNKNOWN] or list(outcomes)
+    chosen = decisive[0] if decisive[0].verdict is not Verdict.HOLDS else min(decisive, key=lambda one: one.guarantee)
+    spent: dict = {}
+    for outcome in outcomes:
+        for stage, seconds in outcome.stage_seconds:
+            spent[stage] = spent.get(stage, 0.0) + seconds
+    notes = tuple(dict.fromkeys(note for outcome in decisive for note in outcome.notes))
+    return Outcome(
+        chosen.verdict, chosen.guarantee, chosen.stage, chosen.reason, chosen.counterexample, tuple(spent.items()), notes
+    )
+
+
+def certify(
+    study: Study,
+    epsilon: float | str | Fraction,
+    delta: float,
+    alpha: float = 1e-3,
+    *,
+    progress: bool | Progress = False,
+    timeout_seconds: float = float("inf"),
+    **options: Unpack[CertifyKeywords],
+) -> GlobalCertificate:
+    """Whether every class is (epsilon, delta)-robust on what its generator produces, at confidence 1 - alpha.
+
+    Keywords: samples (per class, 200), seed (0), jobs (worker processes, 1), directory (its ledger makes the same call
+    go on where it stopped), local (VerifyOptions of the local checks). `progress`: True draws on stderr; a callable is
+    given Ticks. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
+    """
+    unknown = sorted(set(options) - set(CertifyKeywords.__annotations__))
+    if unknown:
+        known = ", ".join(CertifyKeywords.__annotations__)
+        raise TypeError(f"certify has no option {unknown[0]!r}; its keywords are progress, timeout_seconds, {known}")
+    settings = CertifyOptions(**options)
+    budget = Budget(_limit(timeout_seconds))
+    if callable(progress):
+        return _certify(study, epsilon, delta, alpha, settings, budget, progress)
+    with Display(quiet=not progress) as display:
+        return _certify(study, epsilon, delta, alpha, settings, budget, display)
+
+
+def _limit(timeout_seconds: float) -> float:
+    """The limit itself. Raises UsageError unless it is > 0."""
+    if not timeout_seconds > 0:
+        raise UsageError(f"timeout_seconds must be > 0, got {timeout_seconds}")
+    return timeout_seconds

@@ -1,0 +1,70 @@
+"""A network over a box with every stable unit eliminated: what is left is a small lower-triangular system of ReLUs.
+
+In: rows over inputs and earlier units. Out: Block, FoldedSystem. Trust: sound (plain data; each row carries its error
+radius).
+
+Every continuous piecewise linear f is a line plus hinges: f(x) = s_0 x + t_0 + sum_k (s_k - s_{k-1}) max(x - b_k, 0).
+A hinge whose argument keeps its sign over the box is a line too; the others become symbols y = max(x - b, 0) of the
+system, in the order of the network, so that each depends on the inputs z and on earlier symbols only.
+"""
+
+from dataclasses import dataclass, field
+
+from formalgr.core.arrays import namespace
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows weights . (z, y) + constant + e with |e| <= radius, for every input of the box that the system was made for.
+
+    weights (batch, rows, inputs + symbols so far), constant and radius (batch, rows). Padding rows are
+    0 . (z, y) - 1, so that their symbol is 0.
+    """
+
+    weights: object
+    constant: object
+    radius: object
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, padding included."""
+        return self.weights.shape[1]
+
+    def __getitem__(self, index) -> "Block":
+        return Block(self.weights[index], self.constant[index], self.radius[index])
+
+
+@dataclass(frozen=True)
+class FoldedSystem:
+    """Blocks of units y = max(row, 0), each over the symbols of the blocks before, and the output rows over all symbols.
+
+    `reach` (batch, inputs + symbols) bounds |z_i| and |y_j| over the box; `sizes` holds for every block, and for the
+    output rows last, an upper bound (up to relative SLACK) of |weights| . reach + |constant|, (batch, rows).
+    """
+
+    inputs: int
+    blocks: tuple[Block, ...]
+    outputs: Block | None
+    reach: object
+    sizes: tuple = field(default=())
+
+    @property
+    def units(self) -> int:
+        """Number of symbols besides the inputs, padding included."""
+        return sum(block.rows for block in self.blocks)
+
+    def __getitem__(self, index) -> "FoldedSystem":
+        return FoldedSystem(
+            self.inputs,
+            tuple(block[index] for block in self.blocks),
+            None if self.outputs is None else self.outputs[index],
+            self.reach[index],
+            tuple(size[index] for size in self.sizes),
+        )
+
+
+def size_of(block: Block, reach):
+    """|weights| . reach + |constant| of every row, (batch, rows); `reach` may know more symbols than the block uses."""
+    xp = namespace(block.weights)
+    used = reach[:, : block.weights.shape[2], None]
+    return xp.matmul(xp.abs(block.weights), used)[..., 0] + xp.abs(block.constant)

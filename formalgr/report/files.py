@@ -1,0 +1,46 @@
+"""Files are written whole or not at all.
+
+In: a path and its content. Out: a file. Trust: sound (a reader never sees a part).
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from formalgr.core.errors import InputError
+
+
+def write_whole(path: str | Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a temporary file beside `path`, then put it in place; on any error nothing is left.
+
+    Missing folders are made. Raises InputError when the place cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".formalgr-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; name a file") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file in UTF-8, whole or not at all."""
+    return write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,95 @@
+"""Progress on stderr: a bar on a terminal, a heartbeat line every 30 s elsewhere, nothing when quiet.
+
+In: Ticks. Out: text on stderr. Trust: heuristic (nothing decides by it).
+"""
+
+import sys
+import threading
+
+from formalgr.core.budget import Budget
+from formalgr.core.progress import Tick
+
+HEARTBEAT_SECONDS = 30.0
+"""A log file shows at least one line per half minute, so that a silent run is known to be alive."""
+
+
+def counts_text(tick: Tick) -> str:
+    """`120 robust, 3 violated, 77 open`: the counts of a tick in words; what was given up is named when there is some."""
+    unknown = f", {tick.unknown} unknown" if tick.unknown else ""
+    return f"{tick.holds} robust, {tick.violated} violated{unknown}, {tick.total - tick.done} open"
+
+
+class Display:
+    """A progress callback and context manager; what it draws goes to stderr and disappears at the end.
+
+    A thread of its own keeps time, so that one long check does not silence it.
+    """
+
+    def __init__(self, quiet: bool = False, heartbeat_seconds: float = HEARTBEAT_SECONDS):
+        self._quiet = quiet
+        self._heartbeat_seconds = heartbeat_seconds
+        self._latest: Tick | None = None
+        self._budget = Budget()
+        self._bar = None
+        self._task = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Display":
+        if self._quiet:
+            return self
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._bar.start()
+        else:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, tick: Tick) -> None:
+        """Take the state of the work."""
+        self._latest = tick
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(tick.task, total=tick.total, counts="")
+        words = f"{counts_text(tick)}  {tick.note}".rstrip()
+        self._bar.update(self._task, description=tick.task, completed=tick.done, total=tick.total, counts=words)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._heartbeat_seconds):
+            tick = self._latest
+            state = "starting" if tick is None else f"{tick.done}/{tick.total} {tick.task}: {counts_text(tick)}"
+            note = f" ({tick.note})" if tick is not None and tick.note else ""
+            print(f"formalgr: {self._budget.elapsed:.0f} s  {state}{note}", file=sys.stderr, flush=True)
+
+
+def _bar():
+    """The bar: task, done of total, counts, time so far and time left; erased when it stops."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
