@@ -28,7 +28,7 @@ class Replayer:
         self._rational = None
 
     def replay(self, query: Query, point: Sequence[float | Fraction]) -> Counterexample | None:
-        """A Counterexample when the exact point nearest to `point` in the closed box is rigorously unsafe, else None."""
+        """A Counterexample when the exact point of the closed box nearest to `point` is rigorously unsafe."""
         if query.box.empty:
             return None
         exact = query.box.project(point)

@@ -15,7 +15,7 @@ from formalgr.spec.unsafe import UnsafeSet
 
 @dataclass(frozen=True)
 class NodeBounds:
-    """Sound boxes around the values of every node over a batch of input boxes; boxes[0] is the input, [-1] the output."""
+    """Sound boxes around the values of every node over a batch of input boxes; [0] is the input, [-1] the output."""
 
     boxes: tuple[Interval, ...]
 
@@ -27,7 +27,7 @@ class NodeBounds:
 
 @dataclass(frozen=True)
 class Rows:
-    """Quantities matrix . output - bounds, (rows, outputs) and (rows,): coefficients are off by at most u relatively."""
+    """Quantities matrix . output - bounds, (rows, outputs) and (rows,): each number is off by at most u relatively."""
 
     matrix: object
     bounds: object

@@ -59,8 +59,9 @@ def lower_forms(graph: Graph, bounds: NodeBounds, rows: Rows) -> LinearForm:
     dtype = dtype_name(output.lower)
     batch, (number, outputs) = output.lower.shape[0], rows.matrix.shape
     size = xp.matmul(xp.reshape(output.magnitude, (batch, outputs)), xp.abs(rows.matrix).T) + xp.abs(rows.bounds)
+    matrix = xp.reshape(rows.matrix, (1, number, *graph.output_shape))
     form = LinearForm(
-        xp.broadcast_to(xp.reshape(rows.matrix, (1, number, *graph.output_shape)), (batch, number, *graph.output_shape)),
+        xp.broadcast_to(matrix, (batch, number, *graph.output_shape)),
         xp.broadcast_to(-rows.bounds, (batch, number)),
         # the rationals behind matrix and bounds were rounded to nearest
         gamma(4, dtype) * size + underflow(outputs, dtype),

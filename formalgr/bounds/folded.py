@@ -43,7 +43,7 @@ def hinges(lower, upper) -> Hinges:
 
 
 def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size) -> LinearForm:
-    """Linear lower bounds over the inputs of the rows of `block`, which uses the symbols of the first len(relaxed) blocks.
+    """Linear lower bounds over the inputs of rows that use the symbols of the first len(relaxed) blocks.
 
     size (batch, rows): |weights| . reach + |constant| of the rows.
     """

@@ -82,7 +82,7 @@ class Box(Region):
         return AffineForm(xp.reshape(generators, (batch, inputs, *shape)), center, 0.0 * center)
 
     def minimum(self, form: LinearForm):
-        """Lower bound of every row over the box, (batch, rows): coefficients . center - |coefficients| . radius, down."""
+        """Lower bound of every row over the box, (batch, rows): its value at the best corner, rounded down."""
         xp = namespace(self.lower)
         dtype = dtype_name(self.lower)
         coefficients = form.flat()

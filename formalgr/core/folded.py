@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class FoldedSystem:
-    """Blocks of units y = max(row, 0), each over the symbols of the blocks before, and the output rows over all symbols.
+    """Blocks of units y = max(row, 0), each over the symbols of the blocks before; output rows over all symbols.
 
     `reach` (batch, inputs + symbols) bounds |z_i| and |y_j| over the box; `sizes` holds for every block, and for the
     output rows last, an upper bound (up to relative SLACK) of |weights| . reach + |constant|, (batch, rows).

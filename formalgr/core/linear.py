@@ -107,7 +107,7 @@ class LinearForm:
 
 
 def absorb(constant, error, pulled: Pulled):
-    """Constant and error radius (batch, rows) after a backward step: every rounding of the step is added to the error."""
+    """Constant and error radius (batch, rows) after a backward step: each of its roundings is in the error."""
     if pulled.weighted is None:
         return constant, error
     xp = namespace(constant)

@@ -34,7 +34,7 @@ SOLVER_MARGIN = 1e-5
 on scaled rows, ten times their largest default."""
 
 INTEGRALITY = 1e-9
-"""Integer feasibility tolerance asked of the MILP solvers: with big-M up to 1e3, 1e-6 would let a ReLU cheat by 1e-3."""
+"""Integer feasibility tolerance asked of the MILP solvers: at big-M 1e3, 1e-6 would let a ReLU cheat by 1e-3."""
 
 SMALL_MATRIX_VALUE = 1e-12
 """HiGHS drops matrix entries below its default 1e-9, which changes the network; this is its smallest legal value."""

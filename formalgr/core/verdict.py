@@ -74,7 +74,8 @@ class Counterexample:
 class Outcome:
     """The verdict on one query with its guarantee, the stage that decided and, where VIOLATED, the point.
 
-    `stage_seconds` is the time charged per stage. Raises ValueError when the parts contradict each other. `bool(outcome)` raises: three values are not two.
+    `stage_seconds` is the time charged per stage. Raises ValueError when the parts contradict each other.
+    `bool(outcome)` raises: three values are not two.
     """
 
     verdict: Verdict

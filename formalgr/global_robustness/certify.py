@@ -87,7 +87,9 @@ class CertifyOptions:
             raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")
 
 
-def certify_class(counts: Counts, delta: float, alpha: float, refute_alpha: float) -> tuple[float, float, GlobalVerdict]:
+def certify_class(
+    counts: Counts, delta: float, alpha: float, refute_alpha: float
+) -> tuple[float, float, GlobalVerdict]:
     """(lower, upper, verdict) of one class: certified iff upper <= delta, refuted iff lower > delta.
 
     delta = 0 is never certified by sampling (the upper bound is positive). The reported lower bound is at alpha; the
@@ -119,7 +121,7 @@ def certify(
     budget: Budget | None = None,
     progress: Progress = silent,
 ) -> GlobalCertificate:
-    """Whether every class c has P_z(C(G_c(z')) = c on the closed eps-ball around z) >= 1 - delta, at confidence 1 - alpha.
+    """Whether every class c has P_z(C(G_c(z')) = c on the eps-ball around z) >= 1 - delta, at confidence 1 - alpha.
 
     The number of samples is fixed beforehand; samples that the budget did not reach count against the claim. With a
     directory, finished samples are kept in its ledger and the same call goes on from them. Raises UsageError on eps,

@@ -46,7 +46,7 @@ def lower_bound(failures: int, samples: int, alpha: float) -> float:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the local checks of one class said: robust + violated + unknown = samples; misclassified centers are violated.
+    """What the local checks of one class said; robust + violated + unknown = samples, misclassified are violated.
 
     Raises ValueError when the parts do not add up.
     """

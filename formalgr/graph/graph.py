@@ -88,7 +88,7 @@ class Graph:
         return values
 
     def intervals(self, box: Interval) -> list[Interval]:
-        """Sound boxes of all nodes over a box of the input node, by outward-rounded interval arithmetic (Moore 1966)."""
+        """Sound boxes of all nodes over a box of the input node, by outward-rounded interval arithmetic."""
         boxes = [box]
         for node in self.nodes:
             boxes.append(node.operator.interval(*(boxes[i] for i in node.inputs)).checked(node.name))

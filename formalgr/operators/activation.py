@@ -24,7 +24,7 @@ class Lines:
 
 
 class Activation(Operator):
-    """f applied to every element. A concrete activation gives `evaluate`, `derivative`, `offsets`, `slopes`, `image`."""
+    """f applied to every element. A concrete activation gives `evaluate`, `derivative`, `offsets`, `candidates`."""
 
     def out_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]

@@ -50,8 +50,11 @@ class OnnxForm:
 
 
 class Operator(ABC):
-    """One operator. Laws (tests/laws): interval contains samples; forward and backward bound them; encode admits exactly
-    the value when `exact`; evaluate on rationals has no rounding when `rational`."""
+    """One operator with all its meanings.
+
+    Laws (tests/laws): interval contains samples; forward and backward bound them; encode admits exactly the value when
+    `exact`; evaluate on rationals has no rounding when `rational`.
+    """
 
     arity: int = 1
     exact: bool = True
@@ -79,7 +82,7 @@ class Operator(ABC):
 
     @abstractmethod
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
-        """Linear lower bound of coefficients . output in terms of the inputs, valid over `boxes`; (batch, rows, *out)."""
+        """Linear lower bound of coefficients (batch, rows, *out) . output by the inputs, valid over `boxes`."""
 
     def curved(self, box: Interval):
         """Where the operator is not affine over the box of its input, (batch, *in) bool; None for linear maps."""
@@ -111,7 +114,7 @@ class NodeSpec:
     """One ONNX node as read: everything a builder of operators needs, free of the onnx package.
 
     constants: one entry per ONNX input, None where the input is dynamic or absent; shapes: of the dynamic inputs, in
-    order; `where` says node, operator, opset and what feeds it, for error messages.
+    order; `where` says node, operator, opset and what feeds it, for error messages; `output` is the ONNX output meant.
     """
 
     op_type: str
@@ -121,6 +124,7 @@ class NodeSpec:
     present: tuple[bool, ...]
     shapes: tuple[Shape, ...]
     where: str
+    output: int = 0
 
     def refuse(self, why: str) -> UnsupportedOperator:
         """The error that names the node and the reason."""

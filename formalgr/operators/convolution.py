@@ -98,15 +98,20 @@ class Convolution(LinearMap):
             "group": groups,
         }
         if self.transposed:
-            small = self.window.out(self.spatial)
-            attributes["output_padding"] = [
-                size - ((n - 1) * s + (k - 1) * d + 1 - low - high)
-                for size, n, s, k, d, (low, high) in zip(
-                    self.spatial, small, self.window.strides, self.window.kernel, self.window.dilations, self.window.pads, strict=True
-                )
-            ]
+            least = _transposed_spatial(self.window, self.window.out(self.spatial))
+            attributes["output_padding"] = [a - b for a, b in zip(self.spatial, least, strict=True)]
         inputs = (None, kernel) if self.bias is None else (None, kernel, self.bias.reshape(-1))
         return OnnxForm("ConvTranspose" if self.transposed else "Conv", attributes, inputs)
+
+
+def _transposed_spatial(window: Window, small: tuple[int, ...]) -> tuple[int, ...]:
+    """The smallest spatial shape whose windows are `small` in number."""
+    return tuple(
+        (n - 1) * s + (k - 1) * d + 1 - low - high
+        for n, s, k, d, (low, high) in zip(
+            small, window.strides, window.kernel, window.dilations, window.pads, strict=True
+        )
+    )
 
 
 def _parts(spec: NodeSpec) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -139,11 +144,7 @@ def conv_transpose(spec: NodeSpec) -> tuple[Operator, ...]:
     small = spec.shapes[0][2:]
     window = read_window(spec, weights.shape[2:], (1 << 30,) * rank)
     extra = spec.attribute("output_padding", [0] * rank)
-    spatial = tuple(
-        (n - 1) * s + (k - 1) * d + 1 - low - high + int(e)
-        for n, s, k, d, (low, high), e in zip(
-            small, window.strides, window.kernel, window.dilations, window.pads, extra, strict=True
-        )
-    )
+    least = _transposed_spatial(window, small)
+    spatial = tuple(size + int(e) for size, e in zip(least, extra, strict=True))
     matrix = weights.reshape(groups, weights.shape[0] // groups, -1)
     return (Convolution(np.ascontiguousarray(matrix), bias, window, spatial, transposed=True),)

@@ -19,7 +19,7 @@ from formalgr.operators.base import Operator, ProgramBuilder
 
 
 class LinearMap(Operator):
-    """Linear operator with a constant offset. A concrete map gives `apply`, `adjoint`, `magnitude`, `terms`, `offset`."""
+    """Linear operator with an offset. A concrete map gives `apply`, `adjoint`, `magnitude`, `terms`, `offset`."""
 
     dyadic: bool = True
     """Whether apply on a unit vector in float64 gives the exact weights (false where a division is involved)."""

@@ -41,9 +41,14 @@ REGISTRY: dict[str, Builder] = {
     "Unsqueeze": reshape.unsqueeze,
 }
 
+SEVERAL_OUTPUTS = {"Split"}
+"""Operators whose outputs after the first have a meaning."""
+
 
 def build(spec: NodeSpec) -> tuple[Operator, ...]:
     """The chain of operators that means the node; raises UnsupportedOperator naming node, type, opset and feeds."""
     if spec.op_type not in REGISTRY:
         raise spec.refuse(f"operator {spec.op_type} is not supported; supported are {', '.join(sorted(REGISTRY))}")
+    if spec.output and spec.op_type not in SEVERAL_OUTPUTS:
+        raise spec.refuse(f"output {spec.output} of {spec.op_type} is not supported")
     return REGISTRY[spec.op_type](spec)

@@ -107,7 +107,8 @@ class Pad(Rearrangement):
 
     @property
     def _inside(self):
-        return (slice(None), *(slice(low, size - high) for size, (low, high) in zip(self.shape, self.pads, strict=True)))
+        inner = (slice(low, size - high) for size, (low, high) in zip(self.shape, self.pads, strict=True))
+        return (slice(None), *inner)
 
     def apply(self, *values):
         result = arrays_of.zeros(values[0], (values[0].shape[0], *self.shape))

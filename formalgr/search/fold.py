@@ -3,7 +3,7 @@
 In: Graph of linear maps and piecewise linear activations, boxes, output rows. Out: Folded. Trust: sound.
 
 Every node is kept as an affine function of the inputs and of the unstable hinges met so far, with an error radius. At
-an activation the pre-activations are bounded (cheaply, then backward through the system for those that are not settled),
+an activation the pre-activations are bounded (cheaply, then backward through the system where that leaves them open),
 stable pieces are applied exactly, and only the unstable hinges become new symbols.
 """
 

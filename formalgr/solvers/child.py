@@ -104,7 +104,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=True,
+                start_new_session=False,
             )
         self.replies: queue.SimpleQueue = queue.SimpleQueue()
         reader = threading.Thread(target=_forward, args=(self.process.stdout, self.replies), daemon=True)

@@ -62,7 +62,11 @@ def wrong_label(label: int, classes: int, rule: str = "argmax") -> UnsafeSet:
 
 
 def local_robustness(
-    center: Sequence[float] | np.ndarray, epsilon: float | str | Fraction, label: int, classes: int, rule: str = "argmax"
+    center: Sequence[float] | np.ndarray,
+    epsilon: float | str | Fraction,
+    label: int,
+    classes: int,
+    rule: str = "argmax",
 ) -> Query:
     """The query that HOLDS iff every point of the closed latent ball is classified as `label` (Def. 3, one sample)."""
     return Query(latent_ball(center, epsilon), wrong_label(label, classes, rule))

@@ -140,7 +140,9 @@ def verify_batch(
     return outcomes
 
 
-def verify(network: Network, query: Query, options: VerifyOptions | None = None, budget: Budget | None = None) -> Outcome:
+def verify(
+    network: Network, query: Query, options: VerifyOptions | None = None, budget: Budget | None = None
+) -> Outcome:
     """The Outcome of one query; see verify_batch."""
     return verify_batch(network, [query], options, budget)[0]
 

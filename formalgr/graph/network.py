@@ -1,0 +1,96 @@
+"""Networks as they are used: the graph that is reasoned about, and the oracle that runs the original files.
+
+In: a path. Out: Network. Trust: sound (a graph that does not agree with onnxruntime on its own file is refused).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from formalgr.core.errors import Refused
+from formalgr.core.rounding import ORACLE_RELATIVE
+from formalgr.core.seeds import named_generator
+from formalgr.graph.graph import Graph
+from formalgr.graph.runtime import Oracle, Session
+
+COMPARED = 32
+"""Random inputs on which a file is compared with onnxruntime when it is read."""
+
+VALUES_AT_ONCE = 1 << 20
+"""Values of the largest node in one call of own evaluation: bounds its memory."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a network was read from: SHA-256 of its uncompressed bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network: its graph, the oracle of the original files (None: none), where it comes from, and what to know.
+
+    `dropped` names a Softmax or LogSoftmax taken off its output: outputs are then logits, in the same order, and
+    queries about the VALUES of outputs mean something else. element: float32 or float64, the type of the file's input.
+    """
+
+    graph: Graph
+    oracle: Oracle | None
+    sources: tuple[SourceFile, ...]
+    notes: tuple[str, ...] = ()
+    dropped: str | None = None
+    element: str = "float32"
+    input_name: str = "x"
+    output_name: str = "y"
+
+
+def load(path: str | Path) -> Network:
+    """The network of an ONNX file; its graph agrees with onnxruntime on 32 random inputs to 1e-4 of the largest output.
+
+    Raises InputError, ModelError or UnsupportedOperator for what cannot be read, Refused on disagreement.
+    """
+    from formalgr.graph.onnx_reader import read
+
+    model = read(path)
+    oracle = Oracle((Session(model.data, str(path)),))
+    sources = tuple(SourceFile(*source) for source in model.sources)
+    inputs = random_inputs(model.graph, COMPARED)
+    check_agreement(model.graph, oracle, inputs, ORACLE_RELATIVE, str(path))
+    return Network(
+        model.graph, oracle, sources, model.notes, model.dropped, model.element, model.input_name, model.output_name
+    )
+
+
+def random_inputs(graph: Graph, number: int, seed: int = 0) -> np.ndarray:
+    """Independent N(0, 1) inputs (number, inputs) that float32 holds exactly, as float64."""
+    random = named_generator(seed, "oracle")
+    return random.standard_normal((number, graph.inputs)).astype(np.float32).astype(np.float64)
+
+
+def own_outputs(graph: Graph, inputs: np.ndarray) -> np.ndarray:
+    """Float64 outputs (batch, outputs) of the graph, a few examples at a time."""
+    largest = max([graph.inputs, *(int(np.prod(node.shape, dtype=np.int64)) for node in graph.nodes)])
+    rows = max(1, VALUES_AT_ONCE // max(largest, 1))
+    parts = [graph.evaluate(inputs[start : start + rows]) for start in range(0, len(inputs), rows)]
+    return np.concatenate(parts, axis=0)
+
+
+def check_agreement(graph: Graph, oracle: Oracle, inputs: np.ndarray, relative: float, what: str) -> np.ndarray:
+    """The oracle's outputs at the inputs; raises Refused unless own evaluation agrees, relative to the largest output."""
+    theirs = np.asarray(oracle.run(inputs), dtype=np.float64)
+    ours = own_outputs(graph, inputs)
+    if ours.shape != theirs.shape:
+        raise Refused(f"{what}: own evaluation gives {ours.shape[1]} outputs, onnxruntime {theirs.shape[1]}; not verified")
+    if not np.all(np.isfinite(theirs)):
+        raise Refused(f"{what}: onnxruntime gives NaN or infinite outputs on ordinary inputs; the weights overflow float32")
+    difference = float(np.max(np.abs(ours - theirs), initial=0.0))
+    scale = float(np.max(np.abs(theirs), initial=0.0))
+    if not difference <= relative * max(scale, np.finfo(np.float32).tiny):
+        raise Refused(
+            f"{what}: own evaluation differs from onnxruntime by {difference:.3g} where outputs reach {scale:.3g} "
+            f"(allowed {relative:g} of it); the network is not verified: please report the file"
+        )
+    return theirs

@@ -1,0 +1,351 @@
+"""ONNX files as graphs of operators: constants folded, shapes of one example, unknown operators refused by name.
+
+In: a path. Out: ReadModel. Trust: sound (network.load compares the result with onnxruntime on the original bytes).
+
+The shape of a node is the ONNX shape of ONE example, its leading batch axis bound to 1. Constants are folded in the
+arithmetic of the file. A Softmax or LogSoftmax that only ends the network is dropped and `dropped` says so: the order
+of the outputs stays, their values become logits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from formalgr.core.errors import ModelError, UnsupportedOperator
+from formalgr.graph import onnx_file
+from formalgr.graph.graph import Graph, GraphBuilder
+from formalgr.graph.onnx_file import ModelFile
+from formalgr.operators.base import NodeSpec, Shape
+from formalgr.operators.registry import build
+from formalgr.operators.reshape import Reshape
+
+ELEMENTS = {1: "float32", 11: "float64"}
+"""Element types of ONNX that values may have."""
+
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+"""Operators that are no functions: never folded."""
+
+OTHER_TYPE = {
+    "Dropout": (1, 2), "Expand": (1,), "Pad": (1, 3), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4),
+    "Split": (1,), "Squeeze": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+}
+"""Inputs whose element type need not be that of the values: shapes, axes, scales."""
+
+TAILS = ("Softmax", "LogSoftmax")
+
+
+@dataclass(frozen=True)
+class ReadModel:
+    """What a file says: `graph` in float64, `data` for onnxruntime (with `dropped` operators taken off its end), the
+    names and element type of its input and output, and `notes` for the reader of a result."""
+
+    graph: Graph
+    data: bytes
+    sources: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    dropped: str | None
+    element: str
+    input_name: str
+    output_name: str
+
+
+def read(path: str | Path) -> ReadModel:
+    """The network that an ONNX file (opset 8 to 22, plain or gzip) means, for one example.
+
+    Raises InputError, ModelError or UnsupportedOperator: one line with what is wrong, where, and the way out.
+    """
+    file = onnx_file.load(path)
+    try:
+        return _Reader(file).read()
+    except UnsupportedOperator as error:
+        raise UnsupportedOperator(f"{path}: {error}") from None
+    except ModelError as error:
+        message = str(error)
+        raise ModelError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+
+
+class _Reader:
+    """Reads one parsed file, node by node in topological order from the inputs that the output needs."""
+
+    def __init__(self, file: ModelFile):
+        graph = file.model.graph
+        self._file, self._opset = file, file.opset
+        if graph.sparse_initializer:
+            raise ModelError("sparse initializers are not supported; save the weights dense")
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants: dict[str, np.ndarray] = {}
+        self._places: dict[str, int] = {}
+        self._elements: dict[str, str] = {}
+        self._makers: dict[str, object] = {}
+        for node in graph.node:
+            for name in filter(None, node.output):
+                if name in self._makers:
+                    raise ModelError(f"two nodes make {name}; the file is not a valid network")
+                self._makers[name] = node
+        self._names = {id(node): self._name(node, index) for index, node in enumerate(graph.node)}
+        self._computed: list[str] = []
+
+    @staticmethod
+    def _name(node, index: int) -> str:
+        return node.name or next(filter(None, node.output), "") or f"{node.op_type}_{index}"
+
+    def read(self) -> ReadModel:
+        """Everything the file says. Raises ModelError or UnsupportedOperator."""
+        proto = self._file.model.graph
+        entry = self._input()
+        outputs = [value.name for value in proto.output]
+        if len(outputs) != 1:
+            raise ModelError(
+                f"the network has {len(outputs)} outputs ({', '.join(outputs)}); formalgr takes networks with one: "
+                f"cut the file to the output that the query is about"
+            )
+        shape, self._elements[entry.name] = self._input_type(entry)
+        self._builder = GraphBuilder(shape)
+        self._places[entry.name] = 0
+        self._input_name = entry.name
+        target, dropped, notes = outputs[0], self._tail(outputs[0]), []
+        if dropped is not None:
+            target = dropped.input[0]
+            notes.append(f"the {dropped.op_type} at the output was dropped: outputs are logits, their order is the same")
+        for node in self._order(target):
+            self._read_node(node)
+        if target not in self._places:
+            raise ModelError(f"the output {target} does not depend on the input {entry.name}")
+        if dropped is not None:
+            self._check_tail(dropped, target)
+        if self._computed:
+            notes.append(f"constants computed in the arithmetic of the file: {', '.join(self._computed)}")
+        return ReadModel(
+            self._finish(target), self._file.data if dropped is None else self._without(dropped, target),
+            self._file.sources, tuple(notes), None if dropped is None else dropped.op_type,
+            self._elements[entry.name], entry.name, outputs[0],
+        )
+
+    def _input(self):
+        entries = [value for value in self._file.model.graph.input if value.name not in self._tensors]
+        if len(entries) != 1:
+            said = ", ".join(f"{value.name} {_declared(value)}" for value in entries) or "none"
+            raise ModelError(
+                f"the network has {len(entries)} inputs ({said}); formalgr takes networks with one: make the others "
+                f"constants or join them with Concat"
+            )
+        return entries[0]
+
+    def _input_type(self, entry) -> tuple[Shape, str]:
+        kind = entry.type.tensor_type
+        if kind.elem_type not in ELEMENTS:
+            from onnx import TensorProto
+
+            said = TensorProto.DataType.Name(kind.elem_type).lower()
+            raise ModelError(f"the input {entry.name} is {said}; formalgr takes float32 and float64: convert the network")
+        if not kind.HasField("shape"):
+            raise ModelError(f"the input {entry.name} has no shape; write its shape into the file")
+        shape = []
+        for axis, dimension in enumerate(kind.shape.dim):
+            size = dimension.dim_value if dimension.HasField("dim_value") else -1
+            if size > 0 or (size < 0 and axis == 0):
+                shape.append(size if size > 0 else 1)
+                continue
+            said = dimension.dim_param or ("unknown" if size < 0 else str(size))
+            raise ModelError(
+                f"the input {entry.name} has shape {_declared(entry)}: dimension {said} (axis {axis}) has no fixed "
+                f"size; write a size into the file (only the leading batch axis may be dynamic)"
+            )
+        return tuple(shape), ELEMENTS[kind.elem_type]
+
+    def _tail(self, output: str):
+        """The node that ends the network in a softmax and is used by nothing else, or None."""
+        node = self._makers.get(output)
+        if node is None or node.op_type not in TAILS or node.domain not in ("", "ai.onnx"):
+            return None
+        used = any(output in other.input for other in self._file.model.graph.node)
+        return None if used or node.input[0] not in self._makers else node
+
+    def _check_tail(self, node, target: str) -> None:
+        """Refuse a softmax that is not over all outputs: dropping it would change their order."""
+        shape = self._builder.shape(self._places[target])
+        default = 1 if self._opset < 13 else -1
+        axis = next((item.i for item in node.attribute if item.name == "axis"), default) % max(len(shape), 1)
+        span = shape[axis:] if self._opset < 13 else (shape[axis] if shape else 1,)
+        if np.prod(span, dtype=np.int64) != np.prod(shape, dtype=np.int64):
+            raise self._refuse(node, f"a {node.op_type} over axis {axis} of shape {list(shape)} is not over all outputs")
+
+    def _without(self, node, target: str) -> bytes:
+        """The file's model with its last node taken off: what onnxruntime is asked."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._file.model)
+        kept = [other for other in model.graph.node if list(other.output) != list(node.output)]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        element = next(code for code, name in ELEMENTS.items() if name == self._elements[target])
+        del model.graph.output[:]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(target, element, None))
+        return model.SerializeToString()
+
+    def _finish(self, target: str) -> Graph:
+        """The graph that ends in `target`."""
+        place = self._places[target]
+        if place != self._builder.last:
+            self._builder.add(target, Reshape(self._builder.shape(place)), place)
+        return self._builder.build()
+
+    def _order(self, target: str) -> list:
+        """The nodes that `target` needs, each after the nodes it reads. Raises ModelError on a cycle or a gap."""
+        order, state, stack = [], {}, [(target, None, False)]
+        while stack:
+            name, reader, done = stack.pop()
+            node = self._makers.get(name)
+            if node is None:
+                if name != self._input_name and name not in self._tensors:
+                    who = f"node {self._names[id(reader)]} reads" if reader is not None else "the output is"
+                    raise ModelError(f"{who} {name}, which nothing makes; the file is not a valid network")
+                continue
+            if done:
+                state[id(node)] = 2
+                order.append(node)
+            elif state.get(id(node)) == 1:
+                raise ModelError(f"node {self._names[id(node)]} feeds itself; the file is not a valid network")
+            elif id(node) not in state:
+                state[id(node)] = 1
+                stack.append((name, reader, True))
+                stack.extend((source, node, False) for source in reversed(node.input) if source)
+        return order
+
+    def _constant(self, name: str) -> np.ndarray | None:
+        """The constant called `name`, or None when it is computed from the input."""
+        if name not in self._constants and name in self._tensors:
+            self._constants[name] = onnx_file.array(self._tensors[name], f"initializer {name}")
+        return self._constants.get(name)
+
+    def _read_node(self, node) -> None:
+        if node.domain not in ("", "ai.onnx"):
+            raise self._refuse(node, f"operator {node.op_type} of the custom domain {node.domain} is not supported")
+        attributes = {item.name: self._attribute(node, item) for item in node.attribute}
+        sources = [name for name in node.input if name]
+        constants = [self._constant(name) for name in sources]
+        if node.op_type in ("Shape", "Size") and constants == [None]:
+            shape = np.array(self._builder.shape(self._places[sources[0]]), dtype=np.int64)
+            window = slice(attributes.get("start", 0), attributes.get("end"))
+            self._constants[node.output[0]] = shape[window] if node.op_type == "Shape" else np.prod(shape)
+        elif any(constant is None for constant in constants):
+            self._build(node, attributes)
+        elif node.op_type in RANDOM:
+            raise self._refuse(node, f"operator {node.op_type} is random")
+        else:
+            self._fold(node, attributes, constants)
+
+    def _attribute(self, node, item):
+        """The value of an attribute in Python: strings decoded, arrays as lists, tensors as numpy."""
+        from onnx import AttributeProto, helper
+
+        where = f"attribute {item.name} of node {self._names[id(node)]}"
+        if item.ref_attr_name or item.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+            raise self._refuse(node, f"operator {node.op_type} with a subgraph is not supported")
+        if item.type == AttributeProto.TENSOR:
+            return onnx_file.array(item.t, where)
+        try:
+            value = helper.get_attribute_value(item)
+        except ValueError:
+            raise ModelError(f"{where} has an unknown type; export the network again") from None
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, float) and not np.isfinite(value) and node.op_type != "Clip":
+            raise ModelError(f"{where} is {value}; export the network again")
+        if isinstance(value, (int, float)):
+            return value
+        return [part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in value]
+
+    def _fold(self, node, attributes: dict, constants: list[np.ndarray]) -> None:
+        """Compute a node of constants with the ONNX reference implementation."""
+        if node.op_type == "Constant" and isinstance(attributes.get("value"), np.ndarray):
+            self._constants[node.output[0]] = attributes["value"]
+            return
+        from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+        from onnx.reference import ReferenceEvaluator
+
+        if node.op_type == "Dropout" and len(constants) > 2 and np.any(constants[2]):
+            raise self._refuse(node, "Dropout in training mode is random")
+        names = [name for name in node.input if name]
+        made = [name for name in node.output if name]
+        tensors = [numpy_helper.from_array(value, name) for name, value in dict(zip(names, constants, strict=True)).items()]
+        graph = helper.make_graph([node], "fold", [], [ValueInfoProto(name=name) for name in made], tensors)
+        model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
+        try:
+            results = ReferenceEvaluator(model).run(None, {})
+        except Exception as error:  # the reference implementation raises anything on what it does not know
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise self._refuse(node, f"the constant {node.op_type} cannot be computed: {reason}") from None
+        for name, value in zip(made, results, strict=True):
+            self._constants[name] = np.asarray(value)
+        floating = any(value.dtype.kind == "f" for value in constants) and np.asarray(results[0]).dtype.kind == "f"
+        if floating and node.op_type not in ("Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten"):
+            self._computed.append(made[0])
+
+    def _build(self, node, attributes: dict) -> None:
+        """Add the operators that mean a node fed by computed values."""
+        names = list(node.input)
+        dynamic = [name for name in names if name and self._constant(name) is None]
+        constants = tuple(self._constant(name) if name else None for name in names)
+        element = self._elements[dynamic[0]]
+        for index, (name, constant) in enumerate(zip(names, constants, strict=True)):
+            if constant is not None and index not in OTHER_TYPE.get(node.op_type, ()):
+                self._check_weights(node, name, constant, element)
+        if node.op_type == "Cast" and attributes.get("to") in ELEMENTS:
+            element = ELEMENTS[attributes["to"]]
+        shapes = tuple(self._builder.shape(self._places[name]) for name in dynamic)
+        present = tuple(bool(name) for name in names)
+        where = self._where(node)
+        for index, output in enumerate(node.output):
+            if not output or (index and not self._needed(output)):
+                continue
+            spec = NodeSpec(node.op_type, self._opset, attributes, constants, present, shapes, where, index)
+            try:
+                operators = build(spec)
+            except (ValueError, TypeError, IndexError, KeyError) as error:
+                raise spec.refuse(f"the attributes or inputs of {node.op_type} do not fit: {error}") from None
+            places = [self._places[name] for name in dynamic]
+            self._places[output] = self._builder.chain(self._names[id(node)], operators, *places)
+            self._elements[output] = element
+
+    def _needed(self, output: str) -> bool:
+        graph = self._file.model.graph
+        return any(output in node.input for node in graph.node) or any(output == value.name for value in graph.output)
+
+    def _check_weights(self, node, name: str, constant: np.ndarray, element: str) -> None:
+        where = f"{'initializer' if name in self._tensors else 'constant'} {name}"
+        if str(constant.dtype) != element:
+            raise ModelError(
+                f"{where} is {constant.dtype} where {element} is expected; convert the network ({self._where(node)})"
+            )
+        if node.op_type == "Clip":
+            if np.any(np.isnan(constant)):
+                raise ModelError(f"{where} is NaN; export the network again ({self._where(node)})")
+            return
+        onnx_file.finite(constant, where)
+
+    def _where(self, node) -> str:
+        """Node, operator, opset and what feeds it, for error messages."""
+        feeds = []
+        for name in filter(None, node.input):
+            if name in self._places:
+                maker = self._makers.get(name)
+                label = f"the input {name}" if maker is None else self._names[id(maker)]
+                feeds.append(f"{label} of shape {_short(self._builder.shape(self._places[name]))}")
+        fed = f", fed by {' and '.join(feeds)}" if feeds else ""
+        return f"node {self._names[id(node)]}, {node.op_type} of opset {self._opset}{fed}"
+
+    def _refuse(self, node, why: str) -> UnsupportedOperator:
+        return UnsupportedOperator(f"{why} ({self._where(node)})")
+
+
+def _short(shape) -> str:
+    return "[" + ",".join(str(size) for size in shape) + "]"
+
+
+def _declared(value) -> str:
+    """The shape that the file declares, dynamic dimensions by name."""
+    dimensions = value.type.tensor_type.shape.dim
+    return _short(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dimensions)

@@ -1,0 +1,144 @@
+"""JSON documents with the keys that scripts rely on: they may gain keys, never lose any; no NaN, no Infinity.
+
+In: outcomes and certificates. Out: JSON text. Trust: sound (they repeat what was decided).
+"""
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+import formalgr
+from formalgr.core.verdict import Counterexample, Outcome, Stage, Verdict
+from formalgr.global_robustness.certify import ClassResult, GlobalCertificate
+from formalgr.report.sentences import reasons, why_undecided
+from formalgr.report.words import GUARANTEES, verdict_word
+
+RESULT = "formalgr.result/1"
+GLOBAL = "formalgr.global/1"
+PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "highspy", "pulp", "z3-solver", "python-flint")
+"""Packages whose versions a result may depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is needed to produce a result again: the files, the seed and the command; `seconds` is the whole run's."""
+
+    sources: tuple
+    seed: int
+    argv: tuple[str, ...]
+    seconds: float
+
+    def keys(self) -> dict:
+        """inputs, versions, seed, argv."""
+        return {
+            "inputs": [{"path": str(source.path), "sha256": source.sha256} for source in self.sources],
+            "versions": versions(),
+            "seed": self.seed,
+            "argv": list(self.argv),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Version of formalgr, Python and every package that a result may depend on."""
+    found = {"formalgr": formalgr.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def text(document: object) -> str:
+    """The document as JSON on several lines; numbers that JSON does not have become null."""
+    return json.dumps(_plain(document), indent=1, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def result_document(outcome: Outcome, provenance: Provenance) -> dict:
+    """The outcome of one query or property (schema formalgr.result/1)."""
+    stages = {stage.value: int(outcome.stage is stage) for stage in Stage}
+    why = [] if outcome.reason is None else [outcome.reason.value]
+    return {
+        "schema": RESULT,
+        "verdict": verdict_word(outcome),
+        "guarantee": GUARANTEES[outcome.guarantee],
+        "why": "; ".join([*why, *outcome.notes]) or None,
+        "witness": None if outcome.counterexample is None else _witness(outcome.counterexample),
+        "stages": stages,
+        "seconds": {"total": provenance.seconds, **_by_stage(outcome.stage_seconds)},
+        **provenance.keys(),
+    }
+
+
+def _witness(counterexample: Counterexample) -> dict:
+    answer = counterexample.float32_outputs
+    return {
+        "inputs": counterexample.inputs.tolist(),
+        "outputs": counterexample.outputs.tolist(),
+        "confirmed_float32": counterexample.confirmed_float32,
+        "rounded": counterexample.rounded,
+        "float32_outputs": None if answer is None else answer.tolist(),
+    }
+
+
+def _by_stage(spent: Iterable[tuple[Stage, float]]) -> dict[str, float]:
+    return {stage.value: seconds for stage, seconds in spent}
+
+
+def global_document(certificate: GlobalCertificate, provenance: Provenance, pair: Mapping | None = None) -> dict:
+    """A global certificate (schema formalgr.global/1); `pair` describes the adversarial pair that was drawn."""
+    return {
+        "schema": GLOBAL,
+        "verdict": certificate.verdict.value,
+        "epsilon": float(certificate.epsilon),
+        "epsilon_exact": str(certificate.epsilon),
+        "delta": certificate.delta,
+        "alpha": certificate.alpha,
+        "confidence": 1.0 - certificate.alpha,
+        "guarantee": GUARANTEES[certificate.guarantee],
+        "why": why_undecided(certificate),
+        "classes": [_class(result) for result in certificate.classes],
+        "stages": dict(certificate.stages),
+        "seconds": {**certificate.seconds, "total": provenance.seconds},
+        "unknown_reasons": reasons(certificate),
+        "confirmed_float32": _confirmations(certificate),
+        "pair": pair,
+        "notes": list(certificate.notes),
+        **provenance.keys(),
+    }
+
+
+def _class(result: ClassResult) -> dict:
+    counts = result.counts
+    return {
+        "class": result.label,
+        "samples": counts.samples,
+        "robust": counts.robust,
+        "violated": counts.violated,
+        "unknown": counts.unknown,
+        "misclassified": counts.misclassified,
+        "delta_lower": result.delta_lower,
+        "delta_upper": result.delta_upper,
+        "verdict": result.verdict.value,
+        "latents_sha256": result.latents_sha256,
+    }
+
+
+def _confirmations(certificate: GlobalCertificate) -> dict[str, int]:
+    """What onnxruntime said of the witnesses on the original files, in float32."""
+    found = [one.confirmed_float32 for one in certificate.records if one.verdict is Verdict.VIOLATED]
+    return {"yes": found.count(True), "no": found.count(False), "not run": found.count(None)}
+

@@ -1,0 +1,79 @@
+"""What a global certificate says, in plain sentences.
+
+In: GlobalCertificate. Out: text. Trust: sound (they repeat the certificate, guarantee level and confidence included).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from formalgr.core.verdict import Guarantee
+from formalgr.global_robustness.certify import ClassResult, GlobalCertificate, GlobalVerdict
+from formalgr.report.words import GUARANTEES, MEANINGS
+
+
+def percent(share: float) -> str:
+    """A share as a percentage without needless digits: 0.05 -> 5 %, 0.9995 -> 99.95 %."""
+    return f"{100.0 * share:.10g} %"
+
+
+def overall_sentence(certificate: GlobalCertificate) -> str:
+    """The overall verdict in plain words, with its confidence."""
+    epsilon, delta = f"{float(certificate.epsilon):.10g}", percent(certificate.delta)
+    confidence = percent(1.0 - certificate.alpha)
+    head = f"{certificate.verdict.value.upper()} at confidence {confidence}"
+    if certificate.verdict is GlobalVerdict.CERTIFIED:
+        return (
+            f"{head}: for {_each_class(certificate)}, at least {percent(1.0 - certificate.delta)} of what its generator "
+            f"produces is classified correctly, and stays so under every change of the latent by up to {epsilon}."
+        )
+    if certificate.verdict is GlobalVerdict.REFUTED:
+        refuted = [one for one in certificate.classes if one.verdict is GlobalVerdict.REFUTED]
+        return (
+            f"{head}: for {_classes(refuted)}, more than {delta} of what the generator produces is misclassified "
+            f"somewhere within {epsilon} of its latent."
+        )
+    return f"UNDECIDED at confidence {confidence}: {why_undecided(certificate)}."
+
+
+def why_undecided(certificate: GlobalCertificate) -> str | None:
+    """Why the verdict is undecided, and the way out; None when it is decided."""
+    if certificate.verdict is not GlobalVerdict.UNDECIDED:
+        return None
+    undecided = [one for one in certificate.classes if one.verdict is GlobalVerdict.UNDECIDED]
+    what = f"delta = {certificate.delta:.10g} lies within the bounds of {_classes(undecided)}"
+    if certificate.delta == 0.0:
+        return f"{what}; delta = 0 is never certified by sampling"
+    unknown = sum(one.counts.unknown for one in undecided)
+    if unknown:
+        counted = ", ".join(f"{count}: {reason}" for reason, count in reasons(certificate).items())
+        return f"{what}; unknown samples count against the claim ({counted}); allow more time"
+    return f"{what}; more samples (-n) narrow them"
+
+
+def local_sentence(certificate: GlobalCertificate) -> str:
+    """How strong the local verdicts are that the global one is built on."""
+    if certificate.guarantee is Guarantee.NONE:
+        return "Local verdicts: none was reached."
+    level = certificate.guarantee
+    return f"Local verdicts: {GUARANTEES[level]} or stronger ({MEANINGS[level]})."
+
+
+def reasons(certificate: GlobalCertificate) -> dict[str, int]:
+    """How many samples stayed unknown for which reason."""
+    return dict(Counter(record.reason.value for record in certificate.records if record.reason is not None))
+
+
+def _each_class(certificate: GlobalCertificate) -> str:
+    labels = [one.label for one in certificate.classes]
+    if len(labels) == 1:
+        return f"class {labels[0]}"
+    return f"each of the {len(labels)} classes" if labels == list(range(len(labels))) else f"each of {_list(labels)}"
+
+
+def _classes(results: Sequence[ClassResult]) -> str:
+    labels = [one.label for one in results]
+    return f"class {labels[0]}" if len(labels) == 1 else _list(labels)
+
+
+def _list(labels: Sequence[int]) -> str:
+    return f"classes {', '.join(map(str, labels[:-1]))} and {labels[-1]}"

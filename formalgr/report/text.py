@@ -1,0 +1,87 @@
+"""Results as text for people: rich tables and the VNN-LIB witness.
+
+In: certificates, counterexamples. Out: text. Trust: sound (they repeat what was decided).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from formalgr.core.verdict import Counterexample, Stage
+from formalgr.global_robustness.certify import GlobalCertificate, GlobalVerdict
+from formalgr.report.words import STAGES
+
+COLOURS = {GlobalVerdict.CERTIFIED: "green", GlobalVerdict.REFUTED: "red", GlobalVerdict.UNDECIDED: "yellow"}
+
+
+def vnnlib_witness(counterexample: Counterexample) -> str:
+    """The witness as VNN-LIB 1.0 writes it: ((X_0 v)\\n (X_1 v) ... (Y_0 v)); each number reads back as the same float64."""
+    pairs = [f"(X_{k} {_number(x)})" for k, x in enumerate(counterexample.inputs.tolist())]
+    pairs += [f"(Y_{k} {_number(y)})" for k, y in enumerate(counterexample.outputs.tolist())]
+    return "(" + "\n ".join(pairs) + ")"
+
+
+def _number(value: float) -> str:
+    """The shortest decimal without an exponent that reads back as the same float64."""
+    return np.format_float_positional(value, unique=True, trim="0")
+
+
+def global_table(certificate: GlobalCertificate) -> Table:
+    """One row a class: samples, what became of them, bounds on delta at confidence 1 - alpha each, verdict."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("class", "n", "robust", "violated", "of these\nmisclassified", "unknown"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bounds on\ndelta", justify="center", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for result in certificate.classes:
+        counts = result.counts
+        numbers = (counts.samples, counts.robust, counts.violated, counts.misclassified, counts.unknown)
+        colour = COLOURS[result.verdict]
+        table.add_row(
+            str(result.label),
+            *map(str, numbers),
+            f"{_down(result.delta_lower)} .. {_up(result.delta_upper)}",
+            f"[{colour}]{result.verdict.value}[/{colour}]",
+        )
+    return table
+
+
+def _down(value: float) -> str:
+    """Four digits, rounded down: a printed lower bound is a lower bound."""
+    return f"{np.floor(value * 1e4) / 1e4:.4f}"
+
+
+def _up(value: float) -> str:
+    """Four digits, rounded up: a printed upper bound is an upper bound."""
+    return f"{np.ceil(value * 1e4) / 1e4:.4f}"
+
+
+def stage_table(certificate: GlobalCertificate) -> Table:
+    """One row a stage that was used: the samples it decided and the seconds charged to it (summed over processes)."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("stage", no_wrap=True)
+    table.add_column("decided", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    for stage in Stage:
+        decided, spent = certificate.stages.get(stage.value, 0), certificate.seconds.get(stage.value, 0.0)
+        if decided or spent:
+            table.add_row(STAGES[stage], str(decided), f"{spent:.2f}")
+    return table
+
+
+def rows_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns, without lines."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def console() -> Console:
+    """The console of stdout: plain text without colours unless it is a terminal; NO_COLOR is honoured."""
+    return Console(highlight=False, soft_wrap=False)
