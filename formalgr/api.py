@@ -1,16 +1,17 @@
 """The Python interface: thin wrappers that turn plain values into the options and budgets of the rooms below.
 
-In: networks, regions, plain numbers. Out: Outcome, GlobalCertificate. Trust: sound (every verdict comes from the rooms).
+In: networks, regions, plain numbers. Out: Outcome, GlobalCertificate. Trust: sound (verdicts come from the rooms).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
-from formalgr.core.errors import UsageError
+from formalgr.core.errors import ModelError, UsageError
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Outcome, Stage, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
@@ -82,6 +83,7 @@ def verify(
     budget = Budget(_limit(timeout_seconds))
     if isinstance(region, Property):
         return verify_property(network, region, options, budget)
+    _check_dropped(network, [region])
     return verify_batch(network, [region], options, budget)[0]
 
 
@@ -98,6 +100,7 @@ def verify_property(
     Raises PropertyError when the property does not fit the network.
     """
     property_.check_against(network.graph.inputs, network.graph.outputs)
+    _check_dropped(network, property_.queries)
     options, budget = options or VerifyOptions(), budget or Budget()
     queries, outcomes, size = property_.queries, [], FIRST_QUERIES
     while len(outcomes) < len(queries):
@@ -107,6 +110,21 @@ def verify_property(
             break
         size *= 2
     return _together(outcomes)
+
+
+def _check_dropped(network: Network, queries: Sequence[Query]) -> None:
+    """Raises ModelError when a query speaks of the values of a Softmax that was dropped: only their order is known."""
+    if network.dropped is None:
+        return
+    for unsafe in {id(query.unsafe): query.unsafe for query in queries}.values():
+        for polytope in unsafe.polytopes:
+            for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
+                terms = [coefficient for coefficient in row if coefficient]
+                if bound or len(terms) != 2 or sum(terms):
+                    raise ModelError(
+                        f"the network ends in {network.dropped}, which is dropped, and the query speaks of the values "
+                        "of its outputs; only comparisons of two outputs can be decided: state it on the logits"
+                    )
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
@@ -122,9 +140,7 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
         for stage, seconds in outcome.stage_seconds:
             spent[stage] = spent.get(stage, 0.0) + seconds
     notes = tuple(dict.fromkeys(note for outcome in decisive for note in outcome.notes))
-    return Outcome(
-        chosen.verdict, chosen.guarantee, chosen.stage, chosen.reason, chosen.counterexample, tuple(spent.items()), notes
-    )
+    return replace(chosen, stage_seconds=tuple(spent.items()), notes=notes)
 
 
 def certify(

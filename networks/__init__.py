@@ -1,1 +1,1 @@
-"""The trained networks that ship with formalgr (digits/, mnist/, MANIFEST.json) and the recipes that made them (training/)."""
+"""The trained networks that ship with formalgr (digits/, mnist/, MANIFEST.json); training/ holds their recipes."""

@@ -11,8 +11,9 @@ Number = float | int | Fraction
 
 
 class Sense(enum.Enum):
-    """Direction of a linear constraint."""
+    """Direction of a linear constraint. BELOW is strict for exact backends; float backends read it as LESS."""
 
+    BELOW = "<"
     LESS = "<="
     EQUAL = "=="
     GREATER = ">="

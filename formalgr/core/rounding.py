@@ -29,6 +29,10 @@ ORACLE_RELATIVE = 1e-4
 """Own evaluation against onnxruntime in float32: a few thousand additions differ by 1e-5 relative to the largest
 output; a wrong attribute differs by far more."""
 
+COMPOSED_RELATIVE = 1e-5
+"""A composed network against its two originals: the same operators on the same numbers, so closer than ORACLE_RELATIVE
+(INTERFACES.md section 3)."""
+
 SOLVER_MARGIN = 1e-5
 """A floating-point MILP proves a margin only above this: HiGHS and CBC work with feasibility tolerances 1e-6..1e-9
 on scaled rows, ten times their largest default."""

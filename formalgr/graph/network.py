@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from formalgr.core.errors import Refused
+from formalgr.core.errors import ModelError, Refused
 from formalgr.core.rounding import ORACLE_RELATIVE
 from formalgr.core.seeds import named_generator
 from formalgr.graph.graph import Graph
@@ -55,13 +55,28 @@ def load(path: str | Path) -> Network:
     from formalgr.graph.onnx_reader import read
 
     model = read(path)
-    oracle = Oracle((Session(model.data, str(path)),))
+    session, notes = _session(model, str(path))
+    oracle = Oracle((session,))
+    check_agreement(model.graph, oracle, random_inputs(model.graph, COMPARED), ORACLE_RELATIVE, str(path))
     sources = tuple(SourceFile(*source) for source in model.sources)
-    inputs = random_inputs(model.graph, COMPARED)
-    check_agreement(model.graph, oracle, inputs, ORACLE_RELATIVE, str(path))
     return Network(
-        model.graph, oracle, sources, model.notes, model.dropped, model.element, model.input_name, model.output_name
+        model.graph, oracle, sources, (*model.notes, *notes), model.dropped, model.element, model.input_name,
+        model.output_name,
     )
+
+
+def _session(model, name: str) -> tuple[Session, tuple[str, ...]]:
+    """onnxruntime on the file, or on its float32 copy where onnxruntime has no float64 kernel, with a note."""
+    session = Session(model.data, name)
+    if model.element == "float32":
+        return session, ()
+    try:
+        return session.open(), ()
+    except ModelError as error:
+        from formalgr.graph.onnx_file import as_float32
+
+        copy = Session(as_float32(model.data), f"{name} (float32 copy)").open()
+        return copy, (f"compared with a float32 copy: {error}",)
 
 
 def random_inputs(graph: Graph, number: int, seed: int = 0) -> np.ndarray:
@@ -78,19 +93,22 @@ def own_outputs(graph: Graph, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=0)
 
 
-def check_agreement(graph: Graph, oracle: Oracle, inputs: np.ndarray, relative: float, what: str) -> np.ndarray:
-    """The oracle's outputs at the inputs; raises Refused unless own evaluation agrees, relative to the largest output."""
+def check_agreement(graph: Graph, oracle: Oracle, inputs: np.ndarray, relative: float, what: str) -> None:
+    """Raises Refused unless own evaluation and the oracle agree, up to `relative` of the largest output."""
     theirs = np.asarray(oracle.run(inputs), dtype=np.float64)
-    ours = own_outputs(graph, inputs)
+    check_equal(own_outputs(graph, inputs), theirs, relative, f"{what}: own evaluation")
+
+
+def check_equal(ours: np.ndarray, theirs: np.ndarray, relative: float, what: str) -> None:
+    """Raises Refused unless outputs (batch, outputs) are equal up to `relative` of the largest; `what` made `ours`."""
     if ours.shape != theirs.shape:
-        raise Refused(f"{what}: own evaluation gives {ours.shape[1]} outputs, onnxruntime {theirs.shape[1]}; not verified")
+        raise Refused(f"{what} gives {ours.shape[1]} outputs and onnxruntime {theirs.shape[1]}; not verified")
     if not np.all(np.isfinite(theirs)):
-        raise Refused(f"{what}: onnxruntime gives NaN or infinite outputs on ordinary inputs; the weights overflow float32")
+        raise Refused(f"{what} meets NaN or infinity from onnxruntime: the weights overflow float32; not verified")
     difference = float(np.max(np.abs(ours - theirs), initial=0.0))
     scale = float(np.max(np.abs(theirs), initial=0.0))
     if not difference <= relative * max(scale, np.finfo(np.float32).tiny):
         raise Refused(
-            f"{what}: own evaluation differs from onnxruntime by {difference:.3g} where outputs reach {scale:.3g} "
-            f"(allowed {relative:g} of it); the network is not verified: please report the file"
+            f"{what} differs from onnxruntime by {difference:.3g} where outputs reach {scale:.3g} "
+            f"(allowed: {relative:g} of it); not verified: please report the file"
         )
-    return theirs

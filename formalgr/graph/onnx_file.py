@@ -89,7 +89,7 @@ def _parsed(path: str | Path, data: bytes):
 
     size = f"{len(data)} bytes"
     if data.startswith(LFS_MAGIC):
-        raise ModelError(f"{path} is a Git LFS pointer ({size}), not the network; run `git lfs pull` where it came from")
+        raise ModelError(f"{path} is a Git LFS pointer ({size}), not the network; run git lfs pull where it came from")
     if not data:
         raise ModelError(f"{path} is not an ONNX file: it is empty")
     try:
@@ -101,7 +101,18 @@ def _parsed(path: str | Path, data: bytes):
         raise ModelError(f"{path} is not an ONNX file ({size}); export the network to ONNX") from None
     if not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"{path} is not an ONNX file with a network in it ({size}); export the network again")
+    if not all(isinstance(name, str) for name in _names(model.graph)):
+        raise ModelError(f"{path} is a damaged ONNX file ({size}): a name in it is no text; copy or export it again")
     return model
+
+
+def _names(graph):
+    """Every name in the graph; protobuf gives bytes where a file holds no valid UTF-8."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _opset(path: str | Path, model) -> int:
@@ -154,14 +165,22 @@ def _load_external(path: str | Path, model) -> list[tuple[str, str]]:
     return list(found.values())
 
 
+def element_name(code: int) -> str:
+    """The ONNX name of an element type, in small letters."""
+    from onnx import TensorProto
+
+    known = code in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(code).lower() if known else f"of unknown element type {code}"
+
+
 def array(tensor, where: str) -> np.ndarray:
     """The values of a tensor as numpy. Raises ModelError for half precision, strings and damaged data."""
-    from onnx import TensorProto, numpy_helper
+    from onnx import numpy_helper
 
-    kind = TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else "?"
-    known = ("FLOAT", "DOUBLE", "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+    kind = element_name(tensor.data_type)
+    known = ("float", "double", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
     if kind not in known:
-        raise ModelError(f"{where} is {kind.lower()}; formalgr reads float32 and float64: convert the network")
+        raise ModelError(f"{where} is {kind}; formalgr reads float32 and float64: convert the network")
     try:
         return np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError) as error:
@@ -175,3 +194,24 @@ def finite(values: np.ndarray, where: str) -> np.ndarray:
         index = [int(k) for k in np.argwhere(bad)[0]]
         raise ModelError(f"{where} holds {values[tuple(index)]} at index {index}; train or export the network again")
     return values
+
+
+def as_float32(data: bytes) -> bytes:
+    """The same model with every float64 tensor, value and cast made float32, each number rounded to nearest."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    model = onnx.load_model_from_string(data)
+    for tensor in _tensors(model.graph):
+        if tensor.data_type == TensorProto.DOUBLE:
+            values = numpy_helper.to_array(tensor)
+            with np.errstate(over="ignore", under="ignore"):
+                tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.DOUBLE:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name, attribute.i) == ("Cast", "to", TensorProto.DOUBLE):
+                attribute.i = TensorProto.FLOAT
+    return model.SerializeToString()

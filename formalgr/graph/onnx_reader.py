@@ -58,11 +58,9 @@ def read(path: str | Path) -> ReadModel:
     file = onnx_file.load(path)
     try:
         return _Reader(file).read()
-    except UnsupportedOperator as error:
-        raise UnsupportedOperator(f"{path}: {error}") from None
     except ModelError as error:
-        message = str(error)
-        raise ModelError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+        text = "".join(letter if letter.isprintable() else "?" for letter in str(error))
+        raise type(error)(f"{path}: {text}") from None
 
 
 class _Reader:
@@ -107,7 +105,7 @@ class _Reader:
         target, dropped, notes = outputs[0], self._tail(outputs[0]), []
         if dropped is not None:
             target = dropped.input[0]
-            notes.append(f"the {dropped.op_type} at the output was dropped: outputs are logits, their order is the same")
+            notes.append(f"{dropped.op_type} at the output was dropped: outputs are logits, their order is the same")
         for node in self._order(target):
             self._read_node(node)
         if target not in self._places:
@@ -135,10 +133,8 @@ class _Reader:
     def _input_type(self, entry) -> tuple[Shape, str]:
         kind = entry.type.tensor_type
         if kind.elem_type not in ELEMENTS:
-            from onnx import TensorProto
-
-            said = TensorProto.DataType.Name(kind.elem_type).lower()
-            raise ModelError(f"the input {entry.name} is {said}; formalgr takes float32 and float64: convert the network")
+            said = onnx_file.element_name(kind.elem_type)
+            raise ModelError(f"the input {entry.name} is {said}; formalgr takes float32 and float64: convert the file")
         if not kind.HasField("shape"):
             raise ModelError(f"the input {entry.name} has no shape; write its shape into the file")
         shape = []
@@ -169,7 +165,7 @@ class _Reader:
         axis = next((item.i for item in node.attribute if item.name == "axis"), default) % max(len(shape), 1)
         span = shape[axis:] if self._opset < 13 else (shape[axis] if shape else 1,)
         if np.prod(span, dtype=np.int64) != np.prod(shape, dtype=np.int64):
-            raise self._refuse(node, f"a {node.op_type} over axis {axis} of shape {list(shape)} is not over all outputs")
+            raise self._refuse(node, f"{node.op_type} over axis {axis} of shape {list(shape)} is not over all outputs")
 
     def _without(self, node, target: str) -> bytes:
         """The file's model with its last node taken off: what onnxruntime is asked."""
@@ -249,7 +245,9 @@ class _Reader:
         try:
             value = helper.get_attribute_value(item)
         except ValueError:
-            raise ModelError(f"{where} has an unknown type; export the network again") from None
+            value = None
+        if value is None:
+            raise ModelError(f"{where} has an unknown type; export the network again")
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
         if isinstance(value, float) and not np.isfinite(value) and node.op_type != "Clip":
@@ -270,7 +268,8 @@ class _Reader:
             raise self._refuse(node, "Dropout in training mode is random")
         names = [name for name in node.input if name]
         made = [name for name in node.output if name]
-        tensors = [numpy_helper.from_array(value, name) for name, value in dict(zip(names, constants, strict=True)).items()]
+        values = dict(zip(names, constants, strict=True))
+        tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
         graph = helper.make_graph([node], "fold", [], [ValueInfoProto(name=name) for name in made], tensors)
         model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
         try:
@@ -295,6 +294,8 @@ class _Reader:
                 self._check_weights(node, name, constant, element)
         if node.op_type == "Cast" and attributes.get("to") in ELEMENTS:
             element = ELEMENTS[attributes["to"]]
+        if node.op_type == "Split":
+            attributes["num_outputs"] = len(node.output)
         shapes = tuple(self._builder.shape(self._places[name]) for name in dynamic)
         present = tuple(bool(name) for name in names)
         where = self._where(node)
@@ -306,6 +307,8 @@ class _Reader:
                 operators = build(spec)
             except (ValueError, TypeError, IndexError, KeyError) as error:
                 raise spec.refuse(f"the attributes or inputs of {node.op_type} do not fit: {error}") from None
+            except MemoryError:
+                raise spec.refuse(f"the values of {node.op_type} do not fit into memory") from None
             places = [self._places[name] for name in dynamic]
             self._places[output] = self._builder.chain(self._names[id(node)], operators, *places)
             self._elements[output] = element

@@ -4,6 +4,7 @@ In: bytes of ONNX files, stages between them. Out: outputs in the arithmetic of 
 independent float32 implementation: it can refute our reading of a file, it proves nothing).
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class Session:
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = 3
+            options.log_severity_level = 4  # failures are raised, not printed
             if not self._optimised:
                 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             try:
@@ -63,15 +64,22 @@ class Session:
         except Exception as error:  # as above
             raise NumericalError(f"onnxruntime fails on {self._name}: {_first_line(error)}") from None
 
+    def _entry(self) -> tuple[type, tuple[int, ...], bool]:
+        """Element type, shape of one example, and whether the file leaves its leading axis free."""
+        entry = self._session().get_inputs()[0]
+        shape = tuple(size if isinstance(size, int) else 1 for size in entry.shape)
+        return ELEMENTS[entry.type], shape, bool(entry.shape) and not isinstance(entry.shape[0], int)
+
+    def open(self) -> "Session":
+        """The same session, opened now. Raises ModelError when onnxruntime refuses the model."""
+        self._session()
+        return self
+
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """Outputs (batch, outputs) at inputs (batch, inputs), each example as if it were run alone."""
-        entry = self._session().get_inputs()[0]
-        values = np.asarray(inputs, dtype=ELEMENTS[entry.type])
-        shape = tuple(size if isinstance(size, int) else 1 for size in entry.shape)
-        free = bool(entry.shape) and not isinstance(entry.shape[0], int)
-        if len(values) > 1 and free and self._batches is None:
-            self._batches = self._joins(values[: min(len(values), 3)].reshape(-1, *shape[1:]), shape)
-        if len(values) > 1 and free and self._batches:
+        element, shape, _ = self._entry()
+        values = np.asarray(inputs, dtype=element)
+        if len(values) > 1 and self.joins(values):
             parts = [
                 self._call(values[start : start + ROWS_AT_ONCE].reshape(-1, *shape[1:]))
                 for start in range(0, len(values), ROWS_AT_ONCE)
@@ -79,23 +87,31 @@ class Session:
             return np.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=0)
         return np.stack([self._call(row.reshape(shape)).reshape(-1) for row in values], axis=0)
 
-    def _joins(self, several: np.ndarray, shape) -> bool:
-        """Whether a batch gives what its examples give alone (a Reshape may mix them): tried, not assumed."""
-        single = [self._call(row.reshape(shape)).reshape(-1) for row in several]
+    def joins(self, inputs: np.ndarray) -> bool:
+        """Whether the leading axis is free and a batch gives what its examples give alone (a Reshape may mix them).
+
+        Tried once, on the first of the inputs (batch, inputs), at least two; not assumed.
+        """
+        if self._batches is None:
+            element, shape, free = self._entry()
+            self._batches = free and self._tried(np.asarray(inputs[:3], dtype=element), shape)
+        return self._batches
+
+    def _tried(self, values: np.ndarray, shape: tuple[int, ...]) -> bool:
+        expected = np.stack([self._call(row.reshape(shape)).reshape(-1) for row in values], axis=0)
         try:
-            joined = self._call(several)
+            joined = self._call(values.reshape(-1, *shape[1:]))
         except NumericalError:
             return False
-        if joined.shape[:1] != (len(single),) or joined.size != sum(row.size for row in single):
+        if joined.shape[:1] != (len(values),) or joined.size != expected.size:
             return False
-        joined = joined.reshape(len(single), -1)
-        expected = np.stack(single, axis=0)
-        return bool(np.max(np.abs(joined - expected)) <= ORACLE_RELATIVE * np.max(np.abs(expected)))
+        difference = np.abs(joined.reshape(len(values), -1) - expected)
+        return bool(np.max(difference) <= ORACLE_RELATIVE * np.max(np.abs(expected)))
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What the original files answer, one step after the other: Sessions and the stages between them, each with `run`."""
+    """What the original files answer: Sessions and the stages between them one after the other, each with `run`."""
 
     steps: tuple
 
@@ -112,5 +128,6 @@ class Oracle:
 
 
 def _first_line(error: Exception) -> str:
+    """What onnxruntime says, without its status code."""
     text = (str(error).splitlines() or [type(error).__name__])[0]
-    return text.partition(" : ")[2] if text.startswith("[ONNXRuntimeError]") else text
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)

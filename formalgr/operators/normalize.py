@@ -19,6 +19,7 @@ from formalgr.operators.linear_map import LinearMap
 class BatchNorm(LinearMap):
     """y = factor * (x - mean) + shift per channel (axis 1 of the node); all (channels, 1, ...)."""
 
+    form: OnnxForm
     factor: np.ndarray
     mean: np.ndarray
     shift: np.ndarray
@@ -51,12 +52,7 @@ class BatchNorm(LinearMap):
         return values[0] * namespace(values[0]).abs(self.factor)
 
     def onnx(self) -> OnnxForm:
-        channels = self.factor.reshape(-1)
-        return OnnxForm(
-            "BatchNormalization",
-            {"epsilon": 0.0},
-            (None, channels, self.shift.reshape(-1), self.mean.reshape(-1), np.ones_like(channels)),
-        )
+        return self.form
 
 
 def batch_normalization(spec: NodeSpec) -> tuple[Operator, ...]:
@@ -70,4 +66,5 @@ def batch_normalization(spec: NodeSpec) -> tuple[Operator, ...]:
     if np.any(variance + epsilon <= 0.0):
         raise spec.refuse("BatchNormalization with variance + epsilon <= 0")
     factor = scale / np.sqrt(variance + epsilon)
-    return (BatchNorm(factor.reshape(shape), mean.reshape(shape), shift.reshape(shape)),)
+    form = OnnxForm("BatchNormalization", {"epsilon": epsilon}, (None, scale, shift, mean, variance))
+    return (BatchNorm(form, factor.reshape(shape), mean.reshape(shape), shift.reshape(shape)),)

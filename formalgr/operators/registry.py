@@ -3,7 +3,18 @@
 In: NodeSpec. Out: chains of operators. Trust: sound (an unlisted type is refused by name).
 """
 
-from formalgr.operators import clip, combine, convolution, dense, normalize, pooling, rectifiers, reshape, s_shaped
+from formalgr.operators import (
+    clip,
+    combine,
+    convolution,
+    dense,
+    normalize,
+    pooling,
+    rectifiers,
+    reshape,
+    resize,
+    s_shaped,
+)
 from formalgr.operators.base import Builder, NodeSpec, Operator
 
 REGISTRY: dict[str, Builder] = {
@@ -18,6 +29,7 @@ REGISTRY: dict[str, Builder] = {
     "ConvTranspose": convolution.conv_transpose,
     "Div": combine.div,
     "Dropout": reshape.identity,
+    "Expand": resize.expand,
     "Flatten": reshape.flatten,
     "Gemm": dense.gemm,
     "GlobalAveragePool": pooling.global_pool,
@@ -32,13 +44,16 @@ REGISTRY: dict[str, Builder] = {
     "Pad": reshape.pad,
     "Relu": rectifiers.relu,
     "Reshape": reshape.reshape,
+    "Resize": resize.resize,
     "Sigmoid": s_shaped.s_shaped,
     "Slice": reshape.slice_,
+    "Split": reshape.split,
     "Squeeze": reshape.squeeze,
     "Sub": combine.sub,
     "Tanh": s_shaped.s_shaped,
     "Transpose": reshape.transpose,
     "Unsqueeze": reshape.unsqueeze,
+    "Upsample": resize.upsample,
 }
 
 SEVERAL_OUTPUTS = {"Split"}

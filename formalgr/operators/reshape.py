@@ -259,6 +259,25 @@ def slice_(spec: NodeSpec) -> tuple[Operator, ...]:
     return (Slice(tuple(ranges)),)
 
 
+def split(spec: NodeSpec) -> tuple[Operator, ...]:
+    """Output `spec.output` of Split: a slice. The reader gives num_outputs, whatever the opset."""
+    spec.only("axis", "split", "num_outputs")
+    shape = spec.shapes[0]
+    axis = int(spec.attribute("axis", 0)) % len(shape)
+    sizes = spec.attribute("split")
+    sizes = spec.constant(1) if sizes is None else np.asarray(sizes)
+    if sizes is None:
+        number = int(spec.attribute("num_outputs"))
+        each = -(-shape[axis] // number)
+        sizes = np.array([min(each, shape[axis] - each * k) for k in range(number)], dtype=np.int64)
+    ends = np.cumsum(sizes.reshape(-1)).tolist()
+    if ends[-1] != shape[axis] or np.any(sizes < 0):
+        raise spec.refuse(f"Split into {sizes.reshape(-1).tolist()} of {shape[axis]} values")
+    ranges = [(0, size, 1) for size in shape]
+    ranges[axis] = (ends[spec.output] - int(sizes.reshape(-1)[spec.output]), ends[spec.output], 1)
+    return (Slice(tuple(ranges)),)
+
+
 def pad(spec: NodeSpec) -> tuple[Operator, ...]:
     """Pad with a constant."""
     spec.only("mode", "pads", "value", "paddings")

@@ -85,6 +85,10 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
     strides = tuple(int(s) for s in spec.attribute("strides", [1] * rank))
     dilations = tuple(int(d) for d in spec.attribute("dilations", [1] * rank))
     flat = [int(p) for p in spec.attribute("pads", [0] * (2 * rank))]
+    if (len(strides), len(dilations), len(flat)) != (rank, rank, 2 * rank) or min((*strides, *dilations), default=1) < 1:
+        raise spec.refuse(f"strides, dilations and pads of {spec.op_type} do not fit a kernel of {rank} axes")
+    if len(spatial) != rank or min(flat, default=0) < 0:
+        raise spec.refuse(f"{spec.op_type} with a kernel of {rank} axes and pads {flat} over {len(spatial)} axes")
     pads = tuple(zip(flat[:rank], flat[rank:], strict=True))
     auto = spec.attribute("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -98,5 +102,22 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
     elif auto == "VALID":
         pads = ((0, 0),) * rank
     if spec.attribute("ceil_mode", 0):
-        raise spec.refuse("ceil_mode=1 is not supported")
+        if auto != "NOTSET":
+            raise spec.refuse("ceil_mode=1 with auto_pad is not supported; write pads")
+        pads = _rounded_up(Window(tuple(kernel), strides, dilations, tuple(pads)), spatial)
+        if pads != tuple(zip(flat[:rank], flat[rank:], strict=True)) and spec.attribute("count_include_pad", 0):
+            raise spec.refuse("ceil_mode=1 with count_include_pad=1 is not supported")
     return Window(tuple(kernel), strides, dilations, tuple(pads))
+
+
+def _rounded_up(window: Window, spatial: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Pads with which the last, incomplete window counts too, unless it would start in the padding (ceil_mode)."""
+    pads = []
+    for size, k, s, d, (low, high) in zip(
+        spatial, window.kernel, window.strides, window.dilations, window.pads, strict=True
+    ):
+        reach = d * (k - 1) + 1
+        steps = -(-(size + low + high - reach) // s)
+        steps = steps - 1 if steps * s >= size + low else steps
+        pads.append((low, max(high, steps * s + reach - size - low)))
+    return tuple(pads)

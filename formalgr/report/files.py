@@ -35,6 +35,17 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
+def check_folder(folder: str | Path) -> None:
+    """Raises InputError when files could not be written into `folder`, which need not exist yet; writes nothing."""
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{place} is a file, so that {folder} cannot be a folder; give another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place}: no permission to write there; give another --out")
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file in UTF-8, whole or not at all."""
     return write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))

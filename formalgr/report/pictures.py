@@ -43,14 +43,15 @@ def pair_picture(path: str | Path, pair: AdversarialPair) -> Path:
 
 
 def _scores(axis, scores: np.ndarray, pair: AdversarialPair) -> None:
-    axis.set_xlabel(f"score of {pair.label}: {scores[pair.label]:.3f}, of {pair.found}: {scores[pair.found]:.3f}", fontsize=8)
+    own, other = f"{scores[pair.label]:.3f}", f"{scores[pair.found]:.3f}"
+    axis.set_xlabel(f"score of {pair.label}: {own}, of {pair.found}: {other}", fontsize=8)
 
 
 def contact_sheet(path: str | Path, pairs: Sequence[AdversarialPair], title: str) -> Path:
-    """Write the first pairs as one picture: G(z) beside G(z'), both labels above; ValueError without a pair."""
+    """Write pairs as one picture, G(z) beside G(z'), labels above: all, or 60 spread evenly. ValueError without."""
     if not pairs:
         raise ValueError("a contact sheet needs at least one pair")
-    shown = pairs[:SHEET_PAIRS]
+    shown = [pairs[k * len(pairs) // SHEET_PAIRS] for k in range(SHEET_PAIRS)] if len(pairs) > SHEET_PAIRS else pairs
     columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
     figure, axes = _figure(1.5 * columns + 0.2, 1.02 * rows + 0.5, rows, columns)
@@ -63,7 +64,7 @@ def contact_sheet(path: str | Path, pairs: Sequence[AdversarialPair], title: str
         both = np.concatenate([before, gap, after], axis=1)
         axis.imshow(both if both.ndim == 2 else np.clip(both, 0.0, 1.0), cmap="gray", vmin=low, vmax=high)
         axis.set_title(f"{pair.label} -> {pair.found}", fontsize=8, pad=2)
-    more = f" (first {len(shown)} of {len(pairs)})" if len(shown) < len(pairs) else ""
+    more = f" ({len(shown)} of {len(pairs)} shown)" if len(shown) < len(pairs) else ""
     figure.suptitle(f"{title}{more}", fontsize=9)
     return _save(figure, path)
 

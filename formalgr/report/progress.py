@@ -14,9 +14,11 @@ HEARTBEAT_SECONDS = 30.0
 
 
 def counts_text(tick: Tick) -> str:
-    """`120 robust, 3 violated, 77 open`: the counts of a tick in words; what was given up is named when there is some."""
+    """`120 robust, 3 violated`: the counts of a tick in words (unknown is named when there is some), or its note."""
+    if tick.total == 1:
+        return tick.note
     unknown = f", {tick.unknown} unknown" if tick.unknown else ""
-    return f"{tick.holds} robust, {tick.violated} violated{unknown}, {tick.total - tick.done} open"
+    return f"{tick.holds} robust, {tick.violated} violated{unknown}"
 
 
 class Display:
@@ -60,36 +62,27 @@ class Display:
             return
         if self._task is None:
             self._task = self._bar.add_task(tick.task, total=tick.total, counts="")
-        words = f"{counts_text(tick)}  {tick.note}".rstrip()
+        words = counts_text(tick)
         self._bar.update(self._task, description=tick.task, completed=tick.done, total=tick.total, counts=words)
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_seconds):
             tick = self._latest
-            state = "starting" if tick is None else f"{tick.done}/{tick.total} {tick.task}: {counts_text(tick)}"
-            note = f" ({tick.note})" if tick is not None and tick.note else ""
-            print(f"formalgr: {self._budget.elapsed:.0f} s  {state}{note}", file=sys.stderr, flush=True)
+            state = "starting" if tick is None else f"{tick.done}/{tick.total} {tick.task}, {counts_text(tick)}"
+            print(f"formalgr: {self._budget.elapsed:.0f} s: {state}", file=sys.stderr, flush=True)
 
 
 def _bar():
-    """The bar: task, done of total, counts, time so far and time left; erased when it stops."""
+    """The bar: done of total, counts, time left; 80 columns hold it; erased when it stops."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
+        TextColumn("{task.description}"),
         TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)

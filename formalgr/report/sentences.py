@@ -3,17 +3,24 @@
 In: GlobalCertificate. Out: text. Trust: sound (they repeat the certificate, guarantee level and confidence included).
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from formalgr.core.verdict import Guarantee
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate, GlobalVerdict
+from formalgr.global_robustness.frontier import Counts, lower_bound, upper_bound
 from formalgr.report.words import GUARANTEES, MEANINGS
 
 
 def percent(share: float) -> str:
-    """A share as a percentage without needless digits: 0.05 -> 5 %, 0.9995 -> 99.95 %."""
-    return f"{100.0 * share:.10g} %"
+    """A share as a percentage without needless digits: 0.05 -> 5%, 0.9995 -> 99.95%."""
+    return f"{100.0 * share:.10g}%"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """`1 class`, `10 classes`."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def overall_sentence(certificate: GlobalCertificate) -> str:
@@ -23,8 +30,8 @@ def overall_sentence(certificate: GlobalCertificate) -> str:
     head = f"{certificate.verdict.value.upper()} at confidence {confidence}"
     if certificate.verdict is GlobalVerdict.CERTIFIED:
         return (
-            f"{head}: for {_each_class(certificate)}, at least {percent(1.0 - certificate.delta)} of what its generator "
-            f"produces is classified correctly, and stays so under every change of the latent by up to {epsilon}."
+            f"{head}: for {_each_class(certificate)}, at least {percent(1.0 - certificate.delta)} of what its "
+            f"generator produces is classified correctly, and stays so wherever the latent moves by up to {epsilon}."
         )
     if certificate.verdict is GlobalVerdict.REFUTED:
         refuted = [one for one in certificate.classes if one.verdict is GlobalVerdict.REFUTED]
@@ -47,7 +54,32 @@ def why_undecided(certificate: GlobalCertificate) -> str | None:
     if unknown:
         counted = ", ".join(f"{count}: {reason}" for reason, count in reasons(certificate).items())
         return f"{what}; unknown samples count against the claim ({counted}); allow more time"
-    return f"{what}; more samples (-n) narrow them"
+    enough = samples_enough(certificate)
+    hint = f": at the shares seen, -n {enough} would decide" if enough else ""
+    return f"{what}; more samples narrow them{hint}"
+
+
+def samples_enough(certificate: GlobalCertificate) -> int | None:
+    """Samples per class that would decide every undecided class if its shares stayed as seen; None beyond 10^6."""
+    undecided = [one.counts for one in certificate.classes if one.verdict is GlobalVerdict.UNDECIDED]
+    samples = max(counts.samples for counts in undecided)
+    while samples <= 1_000_000:
+        samples = _round_number(samples)
+        if all(_decided(counts, samples, certificate.delta, certificate.alpha) for counts in undecided):
+            return samples
+    return None
+
+
+def _round_number(above: int) -> int:
+    """The next number of 1, 1.5, 2, 3, 5, 7 times a power of ten."""
+    power = 10 ** (len(str(above)) - 1)
+    return next(int(step * power) for step in (1, 1.5, 2, 3, 5, 7, 10) if int(step * power) > above)
+
+
+def _decided(counts: Counts, samples: int, delta: float, alpha: float) -> bool:
+    failed = math.ceil(counts.not_proven * samples / counts.samples)
+    violated = counts.violated * samples // counts.samples
+    return upper_bound(failed, samples, alpha) <= delta or lower_bound(violated, samples, alpha) > delta
 
 
 def local_sentence(certificate: GlobalCertificate) -> str:

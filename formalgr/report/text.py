@@ -3,12 +3,13 @@
 In: certificates, counterexamples. Out: text. Trust: sound (they repeat what was decided).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from formalgr.core.verdict import Counterexample, Stage
 from formalgr.global_robustness.certify import GlobalCertificate, GlobalVerdict
@@ -18,7 +19,7 @@ COLOURS = {GlobalVerdict.CERTIFIED: "green", GlobalVerdict.REFUTED: "red", Globa
 
 
 def vnnlib_witness(counterexample: Counterexample) -> str:
-    """The witness as VNN-LIB 1.0 writes it: ((X_0 v)\\n (X_1 v) ... (Y_0 v)); each number reads back as the same float64."""
+    """The witness as VNN-LIB 1.0 writes it: ((X_0 v) ... (Y_0 v)), a pair a line; numbers read back unchanged."""
     pairs = [f"(X_{k} {_number(x)})" for k, x in enumerate(counterexample.inputs.tolist())]
     pairs += [f"(Y_{k} {_number(y)})" for k, y in enumerate(counterexample.outputs.tolist())]
     return "(" + "\n ".join(pairs) + ")"
@@ -31,20 +32,19 @@ def _number(value: float) -> str:
 
 def global_table(certificate: GlobalCertificate) -> Table:
     """One row a class: samples, what became of them, bounds on delta at confidence 1 - alpha each, verdict."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("class", "n", "robust", "violated", "of these\nmisclassified", "unknown"):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("class", "n", "robust", "violated", "of these\nwrong at z", "unknown"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bounds on\ndelta", justify="center", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for result in certificate.classes:
         counts = result.counts
         numbers = (counts.samples, counts.robust, counts.violated, counts.misclassified, counts.unknown)
-        colour = COLOURS[result.verdict]
         table.add_row(
             str(result.label),
             *map(str, numbers),
             f"{_down(result.delta_lower)} .. {_up(result.delta_upper)}",
-            f"[{colour}]{result.verdict.value}[/{colour}]",
+            Text(result.verdict.value, style=COLOURS[result.verdict]),
         )
     return table
 
@@ -61,7 +61,7 @@ def _up(value: float) -> str:
 
 def stage_table(certificate: GlobalCertificate) -> Table:
     """One row a stage that was used: the samples it decided and the seconds charged to it (summed over processes)."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("stage", no_wrap=True)
     table.add_column("decided", justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
@@ -72,16 +72,27 @@ def stage_table(certificate: GlobalCertificate) -> Table:
     return table
 
 
-def rows_table(rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values in two columns, without lines."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
+def rows_text(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns; a value of several lines stays in its column."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}".replace("\n", "\n" + " " * (width + 2)) for name, value in rows)
+
+
+def numbers_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of numbers with a header."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(str, row))
     return table
 
 
 def console() -> Console:
     """The console of stdout: plain text without colours unless it is a terminal; NO_COLOR is honoured."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, markup=False)
+
+
+def say(out: Console, sentence: str, style: str | None = None) -> None:
+    """Print a sentence: wrapped at words on a terminal, on one line elsewhere."""
+    out.print(sentence, style=style, soft_wrap=not out.is_terminal)

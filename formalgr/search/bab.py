@@ -6,12 +6,12 @@ every part of the box was bounded away from the unsafe set or removed by a prove
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from formalgr.bounds.base import Bounder, rows_of
-from formalgr.bounds.crown import CrownBounder, lower_forms
+from formalgr.bounds.base import rows_of
+from formalgr.bounds.crown import lower_forms
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.core.arrays import NUMPY, Arrays, to_numpy
 from formalgr.core.box import Box
@@ -21,16 +21,18 @@ from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.search.branch import widest_influence
 from formalgr.search.contract import contract
+from formalgr.search.relax import State as Inherited
+from formalgr.search.relax import join_states, relaxer_of
 from formalgr.spec.unsafe import UnsafeSet
 
 
-class State(enum.Enum):
+class State(enum.IntEnum):
     """State of one query in the search."""
 
-    OPEN = "open"
-    PROVEN = "proven"
-    VIOLATED = "violated"
-    GIVEN_UP = "given up"
+    OPEN = 0
+    PROVEN = 1
+    VIOLATED = 2
+    GIVEN_UP = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class BranchOptions:
     the box: below it the rounding error decides, not the network.
     """
 
-    batch: int = 256
+    batch: int = 128
     batch_bytes: int = 1 << 28
     branches_per_query: int = 200_000
     seconds_per_query: float = float("inf")
@@ -56,11 +58,28 @@ class SearchResult:
     reasons: list
     boxes: np.ndarray
     seconds: np.ndarray
-    stages: dict = field(default_factory=dict)
+
+    def give_up(self, query: int, reason: Reason) -> None:
+        """Leave an open query undecided, with the reason."""
+        if self.states[query] == State.OPEN:
+            self.states[query] = State.GIVEN_UP
+            self.reasons[query] = reason
 
 
 Confirm = Callable[[int, np.ndarray], bool]
 """(query, point (inputs,)) -> whether the point was replayed as a counterexample of the query."""
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Boxes on the stack, the queries that they belong to, and what they inherit."""
+
+    box: Box
+    owner: np.ndarray
+    state: Inherited | None
+
+    def __getitem__(self, index) -> "_Chunk":
+        return _Chunk(self.box[index], self.owner[index], None if self.state is None else self.state[index])
 
 
 class BranchAndBound:
@@ -72,125 +91,125 @@ class BranchAndBound:
         self._unsafe = unsafe
         self._options = options
         self._rows = rows_of(unsafe, arrays)
+        self._relaxer = relaxer_of(self._graph, self._rows)
         widest = max((int(np.prod(node.shape)) for node in graph.nodes), default=graph.inputs)
         per_box = 8 * 6 * widest * min(2 * widest, 512)
         self._batch = int(max(1, min(options.batch, options.batch_bytes // per_box)))
 
-    def bound(self, box: Box, bounder: Bounder) -> tuple[LinearForm, np.ndarray]:
-        """Linear forms of all rows over numpy boxes and their minima (batch, rows), rounded down; numpy float64."""
-        moved = box.to(self._arrays)
-        form = lower_forms(self._graph, bounder.node_bounds(self._graph, moved), self._rows)
-        lower = to_numpy(moved.minimum(form))
-        return LinearForm(to_numpy(form.coefficients), to_numpy(form.constant), to_numpy(form.error)), lower
-
-    def screen(self, box: Box, bounder: Bounder) -> np.ndarray:
-        """Which boxes one round of bounds proves safe, (batch,) bool; in chunks of the batch size."""
+    def screen(self, box: Box) -> np.ndarray:
+        """Which boxes forward bounds alone prove safe, (batch,) bool."""
         safe = np.zeros(len(box), dtype=bool)
         for start in range(0, len(box), self._batch):
             part = slice(start, start + self._batch)
-            _, lower = self.bound(box[part], bounder)
-            safe[part] = ~np.any(self._unsafe.open_polytopes(lower), axis=1)
+            moved = box[part].to(self._arrays)
+            form = lower_forms(self._graph, ForwardBounder().node_bounds(self._graph, moved), self._rows)
+            safe[part] = ~np.any(self._unsafe.open_polytopes(to_numpy(moved.minimum(form))), axis=1)
         return safe
 
     def run(self, box: Box, confirm: Confirm, budget: Budget, report: Callable[[SearchResult], None]) -> SearchResult:
         """Decide every query (one box each); a query is PROVEN only when nothing of its box is left."""
         number = len(box)
         result = SearchResult(
-            np.array([State.OPEN] * number, dtype=object),
+            np.zeros(number, dtype=np.int64),
             [None] * number,
             np.zeros(number, dtype=np.int64),
             np.zeros(number, dtype=np.float64),
         )
-        queue, owner = box, np.arange(number, dtype=np.int64)
+        stack = [_Chunk(box, np.arange(number, dtype=np.int64), None)]
         waiting = np.ones(number, dtype=np.int64)
-        while len(owner):
+        while stack:
+            chunk = self._pop(stack, result, waiting)
+            if chunk is None:
+                continue
             if budget.expired:
-                for query in np.unique(owner):
-                    _give_up(result, int(query), Reason.TIMEOUT)
+                for query in np.nonzero(result.states == State.OPEN)[0].tolist():
+                    result.give_up(query, Reason.TIMEOUT)
                 break
             started = budget.elapsed
-            size = min(self._batch, len(owner))
-            part, mine = queue[-size:] if size < len(owner) else queue, owner[-size:]
-            queue_rest, owner_rest = (queue[:-size], owner[:-size]) if size < len(owner) else (None, owner[:0])
-            children, child_owner = self._step(part, mine, confirm, result)
-            np.subtract.at(waiting, mine, 1)
-            np.add.at(waiting, child_owner, 1)
-            np.add.at(result.boxes, mine, 1)
-            np.add.at(result.seconds, mine, (budget.elapsed - started) / size)
-            self._close(result, np.unique(mine), waiting)
-            queue, owner = _join(queue_rest, owner_rest, children, child_owner)
-            alive = np.array([result.states[query] is State.OPEN for query in owner], dtype=bool)
-            if not np.all(alive):
-                np.subtract.at(waiting, owner[~alive], 1)
-                queue, owner = (queue[alive] if np.any(alive) else None), owner[alive]
+            children = self._step(chunk, confirm, result)
+            np.subtract.at(waiting, chunk.owner, 1)
+            np.add.at(result.boxes, chunk.owner, 1)
+            if children is not None:
+                np.add.at(waiting, children.owner, 1)
+                stack.append(children)
+            np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
+            self._close(result, np.unique(chunk.owner), waiting)
             report(result)
         return result
 
+    def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
+        """One batch from the top of the stack, without boxes of queries that are decided by now."""
+        parts, size = [], 0
+        while stack and size < self._batch:
+            top = stack.pop()
+            alive = result.states[top.owner] == State.OPEN
+            if not np.all(alive):
+                np.subtract.at(waiting, top.owner[~alive], 1)
+                if not np.any(alive):
+                    continue
+                top = top[alive]
+            if parts and (top.state is None) != (parts[0].state is None):
+                stack.append(top)
+                break
+            room = self._batch - size
+            if len(top.owner) > room:
+                stack.append(top[:-room])
+                top = top[-room:]
+            parts.append(top)
+            size += len(top.owner)
+        if not parts:
+            return None
+        if len(parts) == 1:
+            return parts[0]
+        box = Box(*(np.concatenate([getattr(p.box, end) for p in parts]) for end in ("lower", "upper")))
+        return _Chunk(box, np.concatenate([p.owner for p in parts]), join_states([p.state for p in parts]))
+
     def _close(self, result: SearchResult, queries: np.ndarray, waiting: np.ndarray) -> None:
-        for query in queries.tolist():
-            if result.states[query] is not State.OPEN:
-                continue
+        for query in queries[result.states[queries] == State.OPEN].tolist():
             if waiting[query] == 0:
                 result.states[query] = State.PROVEN
             elif result.boxes[query] >= self._options.branches_per_query:
-                _give_up(result, query, Reason.BRANCH_LIMIT)
+                result.give_up(query, Reason.BRANCH_LIMIT)
             elif result.seconds[query] >= self._options.seconds_per_query:
-                _give_up(result, query, Reason.TIMEOUT)
+                result.give_up(query, Reason.TIMEOUT)
 
-    def _step(self, box: Box, owner: np.ndarray, confirm: Confirm, result: SearchResult):
-        """Bound one batch; children of what stays open, with their queries."""
-        form, lower = self.bound(box, ForwardBounder())
+    def _step(self, chunk: _Chunk, confirm: Confirm, result: SearchResult) -> _Chunk | None:
+        """Bound one batch; the children of what stays open."""
+        form, lower, state = self._relaxer.bound(chunk.box.to(self._arrays), chunk.state)
+        lower = to_numpy(lower)
         still = self._unsafe.open_polytopes(lower)
-        undecided = np.nonzero(np.any(still, axis=1))[0]
-        if undecided.size == 0:
-            return None, owner[:0]
-        box, owner = box[undecided], owner[undecided]
-        form, lower = self.bound(box, CrownBounder())
-        still = self._unsafe.open_polytopes(lower)
-        undecided = np.any(still, axis=1)
-        self._try_points(box, owner, form, lower, undecided, confirm, result)
-        undecided &= np.array([result.states[query] is State.OPEN for query in owner], dtype=bool)
-        if not np.any(undecided):
-            return None, owner[:0]
-        box, owner, lower, still = box[undecided], owner[undecided], lower[undecided], still[undecided]
-        form = LinearForm(form.coefficients[undecided], form.constant[undecided], form.error[undecided])
+        left = np.nonzero(np.any(still, axis=1))[0]
+        if left.size == 0:
+            return None
+        form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
+        box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
+        self._try_points(box, owner, form, lower, confirm, result)
         box, closed = contract(box, form, lower, still, self._unsafe)
-        tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * (
-            1.0 + np.max(np.abs(box.upper), axis=1)
-        )
+        scale = 1.0 + np.max(np.abs(box.upper), axis=1)
+        tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * scale
         for query in owner[tiny & ~closed].tolist():
-            _give_up(result, query, Reason.NUMERICS)
-        keep = ~closed & ~tiny
-        if not np.any(keep):
-            return None, owner[:0]
-        open_rows = still[:, self._unsafe.owners].astype(np.float64)[keep]
-        box, owner = box[keep], owner[keep]
+            result.give_up(query, Reason.NUMERICS)
+        keep = np.nonzero(~closed & ~tiny & (result.states[owner] == State.OPEN))[0]
+        if keep.size == 0:
+            return None
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
-        axes = widest_influence(box, form, open_rows)
-        return box.split(axes), np.concatenate([owner, owner])
+        axes = widest_influence(box[keep], form, still[keep][:, self._unsafe.owners].astype(np.float64))
+        twice = np.concatenate([np.arange(keep.size), np.arange(keep.size)])
+        if state is not None:
+            state = self._relaxer.descend(state[left[keep]])[twice]
+        return _Chunk(box[keep].split(axes), owner[keep][twice], state)
 
-    def _try_points(self, box, owner, form, lower, undecided, confirm, result) -> None:
-        """Look for violations at the center and at the corner that the worst row points to."""
+    def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, confirm, result) -> None:
+        """Look for violations at the center and at the corner that the worst row points to; one replay per query."""
         corner = box.minimiser(form)[np.arange(len(box)), np.argmin(lower, axis=1)]
-        for points in (box.center, corner):
-            excess = self._unsafe.excess(to_numpy(self._graph.evaluate(self._arrays.asarray(points))))
-            for index in np.nonzero(undecided & (excess <= 0.0))[0].tolist():
-                query = int(owner[index])
-                if result.states[query] is State.OPEN and confirm(query, points[index]):
+        points = np.concatenate([box.center, corner])
+        excess = self._unsafe.excess(to_numpy(self._graph.evaluate(self._arrays.asarray(points))))
+        tried = set()
+        for index in np.argsort(excess).tolist():
+            query = int(owner[index % len(owner)])
+            if excess[index] > 0.0:
+                return
+            if query not in tried and result.states[query] == State.OPEN:
+                tried.add(query)
+                if confirm(query, points[index]):
                     result.states[query] = State.VIOLATED
-
-
-def _give_up(result: SearchResult, query: int, reason: Reason) -> None:
-    if result.states[query] is State.OPEN:
-        result.states[query] = State.GIVEN_UP
-        result.reasons[query] = reason
-
-
-def _join(queue, owner, children, child_owner):
-    """The rest of the queue with the children on top."""
-    if children is None:
-        return queue, owner
-    if queue is None:
-        return children, child_owner
-    joined = Box(np.concatenate([queue.lower, children.lower]), np.concatenate([queue.upper, children.upper]))
-    return joined, np.concatenate([owner, child_owner])

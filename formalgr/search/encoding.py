@@ -41,11 +41,11 @@ class _Builder(ProgramBuilder):
         self.maxima.append(Maximum(tuple(arguments), result))
 
 
-def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope) -> Program:
+def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool) -> Program:
     """Program over one box (bounds of batch 1): minimise t subject to row . output - bound <= t for every row.
 
-    The inputs are variables 0 .. inputs - 1, as the outward-rounded box. Points with t <= 0 are the unsafe ones
-    (where a row is strict, t = 0 may be safe: replay decides).
+    The inputs are variables 0 .. inputs - 1, as the outward-rounded box. Points with t <= 0 are the unsafe ones; for
+    an `exact` backend strict rows are added as such (to a float one they would only look like t <= 0 once more).
     """
     builder = _Builder()
     boxes = [Interval(box.lower[0], box.upper[0]) for box in bounds.boxes]
@@ -55,10 +55,12 @@ def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope) -> Program:
     outputs = places[-1].reshape(-1)
     low, high = _objective_range(boxes[-1], polytope)
     objective = int(builder.variables(np.array([low]), np.array([high]))[0])
-    for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
+    for row, bound, strict in zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True):
         used = [k for k, a in enumerate(row) if a]
         indices = [*(int(outputs[k]) for k in used), objective]
         builder.linear(indices, [*(row[k] for k in used), Fraction(-1)], Sense.LESS, bound)
+        if exact and strict:
+            builder.linear(indices[:-1], [row[k] for k in used], Sense.BELOW, bound)
     return Program(
         tuple(builder.bounds),
         tuple(builder.rows),

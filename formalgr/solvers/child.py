@@ -104,7 +104,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=False,
+                start_new_session=True,
             )
         self.replies: queue.SimpleQueue = queue.SimpleQueue()
         reader = threading.Thread(target=_forward, args=(self.process.stdout, self.replies), daemon=True)
@@ -129,7 +129,7 @@ class _Child:
         except queue.Empty:
             return "lost", f"killed {grace_seconds:g} s after the end of its {budget.limit_seconds:g} s"
         if reply is None:
-            _kill_group(self.process.pid, self.process)  # before it is reaped, while the number is still its own
+            _kill(self.process)
             return "lost", f"the child process died (exit code {self.process.wait()}){self._last_words()}"
         sender.join()
         return reply
@@ -158,8 +158,7 @@ def _end(owner: int, process: subprocess.Popen, scratch: Path, reader: threading
     """Kill the child with everything that it started, reap it and remove its files."""
     if owner != os.getpid():
         return
-    if process.returncode is None:
-        _kill_group(process.pid, process)
+    _kill(process)
     process.wait()
     if reader is not threading.current_thread():  # the garbage collector may call from any thread
         reader.join()
@@ -169,15 +168,18 @@ def _end(owner: int, process: subprocess.Popen, scratch: Path, reader: threading
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _kill_group(group: int, process: subprocess.Popen | None) -> None:
-    """Kill a process group; on systems without them, the one process (None: this one)."""
+def _kill(process: subprocess.Popen) -> None:
+    """Kill the child and all that it started, unless it was reaped: then its number may be another process's."""
+    if process.returncode is None:
+        _kill_group(process.pid)
+        process.kill()
+
+
+def _kill_group(leader: int) -> None:
+    """Kill every process of the group that `leader` leads; nothing where there is no such group (Windows)."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-    elif process is not None:
-        process.kill()
-    else:
-        os._exit(1)
+            os.killpg(leader, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def _listen(requests, inbox: queue.SimpleQueue, scratch: str) -> None:
         while True:
             inbox.put(pickle.load(requests))
     shutil.rmtree(scratch, ignore_errors=True)
-    _kill_group(os.getpid(), None)
+    _kill_group(os.getpid())
+    os._exit(1)
 
 
 def _reply(backend: Backend, request: tuple[Program, Budget]) -> bytes:

@@ -142,7 +142,7 @@ class _Builder:
 
     def linear(self, row: Linear) -> None:
         """A linear constraint as one row."""
-        low = -INFINITY if row.sense is Sense.LESS else row.right
+        low = -INFINITY if row.sense in (Sense.LESS, Sense.BELOW) else row.right
         high = INFINITY if row.sense is Sense.GREATER else row.right
         self.row(row.indices, row.coefficients, low, high)
 

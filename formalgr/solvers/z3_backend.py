@@ -96,7 +96,12 @@ class _Lowering:
             for index, value in zip(row.indices, row.coefficients, strict=True)
         ]
         total, right = self.z3.Sum([self.number(0), *terms]), self.number(row.right)
-        relation = {Sense.LESS: total <= right, Sense.EQUAL: total == right, Sense.GREATER: total >= right}
+        relation = {
+            Sense.BELOW: total < right,
+            Sense.LESS: total <= right,
+            Sense.EQUAL: total == right,
+            Sense.GREATER: total >= right,
+        }
         self.solver.add(relation[row.sense])
 
     def piecewise(self, row: Piecewise) -> None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 from formalgr.attacks.replay import Replayer
-from formalgr.bounds.crown import CrownBounder
-from formalgr.bounds.forward import ForwardBounder
 from formalgr.core.box import outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
@@ -101,13 +99,13 @@ class _Batch:
         if positions:
             self.spent[stage][positions] += (self.budget.elapsed - since) / len(positions)
 
-    def tick(self, note: str, extra: SearchResult | None = None, positions: Sequence[int] = ()) -> None:
+    def tick(self, note: str, extra: SearchResult | None = None) -> None:
         """Tell the progress callback where the batch stands."""
         decided = [outcome.verdict for outcome in self.outcomes if outcome is not None]
         holds, violated = decided.count(Verdict.HOLDS), decided.count(Verdict.VIOLATED)
         if extra is not None:
-            holds += sum(extra.states[k] is State.PROVEN for k in range(len(positions)))
-            violated += sum(extra.states[k] is State.VIOLATED for k in range(len(positions)))
+            holds += int(np.sum(extra.states == State.PROVEN))
+            violated += int(np.sum(extra.states == State.VIOLATED))
         self._report(Tick("checks", len(self.queries), holds, violated, 0, note))
 
 
@@ -158,7 +156,7 @@ def _decide(batch: _Batch) -> None:
     """Run the stages in order of cost; fill every outcome."""
     _trivial(batch)
     if batch.options.solver == "auto":
-        for stage in (_attack, _bounds, _branch, _solvers):
+        for stage in (_attack, _screen, _branch, _solvers):
             if batch.waiting and not batch.budget.expired:
                 stage(batch)
     else:
@@ -187,20 +185,19 @@ def _attack(batch: _Batch) -> None:
     batch.tick("attack")
 
 
-def _bounds(batch: _Batch) -> None:
-    for bounder in (ForwardBounder(), CrownBounder()):
-        started, positions = batch.budget.elapsed, batch.waiting
-        if not positions:
-            return
-        search = BranchAndBound(batch.network.graph, batch.unsafe, batch.options.branch)
-        safe = search.screen(outward([batch.queries[k].box for k in positions]), bounder)
-        batch.charge(Stage.BOUNDS, positions, started)
-        for index in np.nonzero(safe)[0].tolist():
-            batch.holds(positions[index], Guarantee.FLOAT_SOUND, Stage.BOUNDS)
-        batch.tick("bounds")
+def _screen(batch: _Batch) -> None:
+    """Forward bounds: the cheapest proof."""
+    started, positions = batch.budget.elapsed, batch.waiting
+    search = BranchAndBound(batch.network.graph, batch.unsafe, batch.options.branch)
+    safe = search.screen(outward([batch.queries[k].box for k in positions]))
+    batch.charge(Stage.BOUNDS, positions, started)
+    for index in np.nonzero(safe)[0].tolist():
+        batch.holds(positions[index], Guarantee.FLOAT_SOUND, Stage.BOUNDS)
+    batch.tick("bounds")
 
 
 def _branch(batch: _Batch) -> None:
+    """Backward bounds at the root, branch and bound below it."""
     positions = batch.waiting
     found: dict[int, Counterexample] = {}
 
@@ -216,14 +213,15 @@ def _branch(batch: _Batch) -> None:
         outward([batch.queries[k].box for k in positions]),
         confirm,
         batch.budget,
-        lambda state: batch.tick("branch and bound", state, positions),
+        lambda state: batch.tick("branch and bound", state),
     )
-    batch.spent[Stage.BRANCH][positions] += result.seconds
     for index, position in enumerate(positions):
-        if result.states[index] is State.PROVEN:
-            batch.holds(position, Guarantee.FLOAT_SOUND, Stage.BRANCH)
-        elif result.states[index] is State.VIOLATED:
-            batch.violated(position, found[index], Stage.BRANCH)
+        stage = Stage.BRANCH if result.boxes[index] > 1 else Stage.BOUNDS
+        batch.spent[stage][position] += result.seconds[index]
+        if result.states[index] == State.PROVEN:
+            batch.holds(position, Guarantee.FLOAT_SOUND, stage)
+        elif result.states[index] == State.VIOLATED:
+            batch.violated(position, found[index], stage)
         else:
             batch.reasons[position] = result.reasons[index] or Reason.TIMEOUT
 

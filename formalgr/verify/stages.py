@@ -74,7 +74,7 @@ def _solve_polytope(
 ) -> SolverFinding:
     if budget.expired:
         return SolverFinding(reason=Reason.TIMEOUT)
-    program = encode(graph, bounds, query.unsafe.polytopes[index])
+    program = encode(graph, bounds, query.unsafe.polytopes[index], exact=backend.exact)
     answer = backend.solve(program, budget)
     if answer.point is not None:
         counterexample = replayer.replay(query, [answer.point[k] for k in program.inputs])

@@ -1,4 +1,7 @@
-"""Pictures in [0, 1] with labels, split into train and test parts. In: a data set's name or file. Out: `Pictures`. Trust: heuristic."""
+"""Pictures in [0, 1] with labels, split into train and test parts. Trust: heuristic.
+
+In: nothing (bundled digits) or a file (MNIST). Out: `Pictures`.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -55,6 +58,10 @@ def load_mnist_pictures(path: Path) -> Pictures:
         raw = {key: arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")}
     scaled = {key: (raw[key].reshape(len(raw[key]), -1) / 255.0).astype(np.float32) for key in ("x_train", "x_test")}
     return Pictures(
-        scaled["x_train"], raw["y_train"].astype(np.int64), scaled["x_test"], raw["y_test"].astype(np.int64),
-        "pixel / 255, flattened row by row; the usual 60000/10000 split", hashlib.sha256(path.read_bytes()).hexdigest(),
+        scaled["x_train"],
+        raw["y_train"].astype(np.int64),
+        scaled["x_test"],
+        raw["y_test"].astype(np.int64),
+        "pixel / 255, flattened row by row; the usual 60000/10000 split",
+        hashlib.sha256(path.read_bytes()).hexdigest(),
     )

@@ -17,15 +17,29 @@ def digits_recipes() -> tuple[Recipe, ...]:
     """The recipes of all digits networks, generators first."""
     generators = [
         GeneratorRecipe(
-            name=f"g_{label}", label=label, latent=8, hidden=(64, 128), pixels=PIXELS,
-            epochs=1000, batch=32, seed=100 + label,
+            name=f"g_{label}",
+            label=label,
+            latent=8,
+            hidden=(64, 128),
+            pixels=PIXELS,
+            epochs=1000,
+            batch=32,
+            seed=100 + label,
         )
         for label in range(10)
     ]
     classifiers = [
         ClassifierRecipe(
-            name=name, hidden=hidden, pixels=PIXELS, epochs=300, batch=32, noise=0.1, shift=0.3, rotation=5.0,
-            weight_decay=0.1, seed=seed,
+            name=name,
+            hidden=hidden,
+            pixels=PIXELS,
+            epochs=300,
+            batch=32,
+            noise=0.1,
+            shift=0.3,
+            rotation=5.0,
+            weight_decay=0.1,
+            seed=seed,
         )
         for name, hidden, seed in (("c_32_32", (32, 32), 201), ("c_128_64", (128, 64), 202))
     ]
@@ -37,9 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     options = training_parser(MODULE, "Train the 8x8 digits networks.", "networks/digits").parse_args(argv)
     data = load_digits_pictures()
     family = Family(
-        name="digits", directory=options.out, data=data, recipes=digits_recipes(),
+        name="digits",
+        directory=options.out,
+        data=data,
+        recipes=digits_recipes(),
         command=f"python -m {MODULE} --out networks/digits",
-        make_judge=lambda step: support_vector_judge(data, step), judge_epochs=1,
+        make_judge=lambda step: support_vector_judge(data, step),
+        judge_epochs=1,
     )
     run_family(family, chosen(options.only), options.sheets)
 

@@ -1,6 +1,7 @@
-"""Trains, exports, judges and records one family of networks. In: recipes and pictures. Out: ONNX files and manifest entries.
+"""Trains, exports, judges and records one family of networks. Trust: heuristic.
 
-Trust: heuristic. A file that exists and was made by the same recipe is kept, so an interrupted run goes on where it stopped.
+In: recipes and pictures. Out: ONNX files and manifest entries. A file that exists and was made by the same recipe is
+kept, so an interrupted run goes on where it stopped.
 """
 
 import json
@@ -73,8 +74,7 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
     present = read_manifest(family.manifest)
     keys = [family.key(recipe) for recipe in family.recipes]
     entries = {key: present[key] for key in keys if key in present}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         for recipe in family.recipes:
             if only and recipe.name not in only:
                 continue
@@ -91,6 +91,12 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
     if sheets is not None:
         draw_sheets(family, sheets)
     require_gates(family, entries)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr with the epochs done, the time spent and the time left."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
 
 
 def make_network(family: Family, recipe: Recipe, step: Step) -> dict:
@@ -130,7 +136,9 @@ def describe(family: Family, recipe: Recipe, network: nn.Sequential, seconds: fl
         "architecture": recipe.architecture,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "dataset": {
-            "name": family.name, "sha256": family.data.sha256, "preprocessing": family.data.preprocessing,
+            "name": family.name,
+            "sha256": family.data.sha256,
+            "preprocessing": family.data.preprocessing,
         },
         "prior": "N(0, I)" if generator else None,
         "command": f"{family.command} --only {recipe.name}",
@@ -168,14 +176,15 @@ def judge_generators(family: Family, entries: dict[str, dict], judge: Judge) -> 
 
 
 def draw_sheets(family: Family, sheets: Path) -> None:
-    """One picture per generator and one of all classes: generated pictures above, data below."""
+    """One PNG per generator: generated pictures above, data below."""
     sheets.mkdir(parents=True, exist_ok=True)
     for recipe in family.recipes:
         if isinstance(recipe, GeneratorRecipe) and family.file(recipe).exists():
             count = SHEET_ROWS * SHEET_COLUMNS
             drawn = run_onnx(family.file(recipe), latents(recipe.latent).numpy()[:count])
             data = family.data.of_class(recipe.label)[: 2 * SHEET_COLUMNS]
-            contact_sheet(np.concatenate([drawn, data]), SHEET_COLUMNS, SHEET_ROWS, sheets / f"{family.name}_{recipe.name}.png")
+            target = sheets / f"{family.name}_{recipe.name}.png"
+            contact_sheet(np.concatenate([drawn, data]), SHEET_COLUMNS, SHEET_ROWS, target)
 
 
 def require_gates(family: Family, entries: dict[str, dict]) -> None:

@@ -1,4 +1,4 @@
-"""Independent classifiers that judge generators: no generator or shipped classifier is trained with them. Trust: heuristic.
+"""Independent classifiers that judge generators; nothing shipped is trained with them. Trust: heuristic.
 
 In: pictures. Out: predicted labels `(n, pixels) -> (n,)`.
 """
@@ -43,8 +43,17 @@ def convolutional_judge(data: Pictures, step: Callable[[], None], epochs: int = 
     """A small convolutional network with pooling, fitted to the train part of a 28x28 data set."""
     torch.manual_seed(JUDGE_SEED)
     network = nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 16, 5, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(800, 64), nn.ReLU(), nn.Linear(64, 10),
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 16, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(800, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
     )
     pictures, labels = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
     random = torch.Generator().manual_seed(JUDGE_SEED)

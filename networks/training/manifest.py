@@ -1,4 +1,7 @@
-"""networks/MANIFEST.json: one entry per network file. In: entries. Out: the file, replaced in one step. Trust: heuristic."""
+"""networks/MANIFEST.json: one entry per network file. Trust: heuristic.
+
+In: entries. Out: the file, replaced in one step.
+"""
 
 import hashlib
 import json
@@ -32,7 +35,10 @@ def read_manifest(path: Path) -> dict[str, dict]:
 
 
 def record(path: Path, changed: dict[str, dict]) -> None:
-    """Put the entries `changed` into the manifest, sorted by path; other entries stay, an interrupted write changes nothing."""
+    """Put the entries `changed` into the manifest, sorted by path; an interrupted write changes nothing.
+
+    Other entries stay.
+    """
     entries = {**read_manifest(path), **changed}
     document = {"schema": SCHEMA, "networks": [entries[key] for key in sorted(entries)]}
     partial = path.with_suffix(f".partial{os.getpid()}")

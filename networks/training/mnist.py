@@ -1,6 +1,6 @@
-"""The 28x28 MNIST networks: `python -m networks.training.mnist --data mnist.npz --out networks/mnist`. Trust: heuristic.
+"""The 28x28 MNIST networks: `python -m networks.training.mnist --data mnist.npz --out networks/mnist`.
 
-Eleven generators (ten small ones and one of the source paper's size) and classifiers of the paper's three widths.
+Trust: heuristic. Ten small generators and one of the source paper's size, classifiers of the paper's three widths.
 """
 
 import os
@@ -21,22 +21,52 @@ def mnist_recipes() -> tuple[Recipe, ...]:
     """The recipes of all MNIST networks: small generators, classifiers, the generator of the paper's size."""
     generators = [
         GeneratorRecipe(
-            name=f"g_{label}", label=label, latent=LATENT, hidden=(64, 128), pixels=PIXELS,
-            sigma=0.12, sliced=0.1, compared=256, directions=128, epochs=50, batch=64, seed=300 + label,
+            name=f"g_{label}",
+            label=label,
+            latent=LATENT,
+            hidden=(64, 128),
+            pixels=PIXELS,
+            sigma=0.12,
+            sliced=0.1,
+            compared=256,
+            directions=128,
+            epochs=50,
+            batch=64,
+            seed=300 + label,
         )
         for label in range(10)
     ]
     widths = (("c_small", (32, 64, 200)), ("c_medium", (64, 128, 256)), ("c_large", (64, 128, 512)))
     classifiers = [
         ClassifierRecipe(
-            name=name, hidden=hidden, pixels=PIXELS, epochs=25, batch=128, learning_rate=2e-3, weight_decay=0.1,
-            noise=0.2, shift=1.0, rotation=5.0, seed=400 + index,
+            name=name,
+            hidden=hidden,
+            pixels=PIXELS,
+            epochs=25,
+            batch=128,
+            learning_rate=2e-3,
+            weight_decay=0.1,
+            noise=0.2,
+            shift=1.0,
+            rotation=5.0,
+            seed=400 + index,
         )
         for index, (name, hidden) in enumerate(widths)
     ]
     full = GeneratorRecipe(
-        name="g_8_full", label=8, latent=LATENT, hidden=(256, 512, 1024), pixels=PIXELS,
-        sigma=0.12, sliced=0.1, compared=128, directions=128, epochs=40, batch=64, learning_rate=5e-4, seed=318,
+        name="g_8_full",
+        label=8,
+        latent=LATENT,
+        hidden=(256, 512, 1024),
+        pixels=PIXELS,
+        sigma=0.12,
+        sliced=0.1,
+        compared=128,
+        directions=128,
+        epochs=40,
+        batch=64,
+        learning_rate=5e-4,
+        seed=318,
     )
     return (*generators, *classifiers, full)
 
@@ -56,9 +86,13 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     data = load_mnist_pictures(data_file(options.data))
     family = Family(
-        name="mnist", directory=options.out, data=data, recipes=mnist_recipes(),
+        name="mnist",
+        directory=options.out,
+        data=data,
+        recipes=mnist_recipes(),
         command=f"python -m {MODULE} --data mnist.npz --out networks/mnist",
-        make_judge=lambda step: convolutional_judge(data, step, JUDGE_EPOCHS), judge_epochs=JUDGE_EPOCHS,
+        make_judge=lambda step: convolutional_judge(data, step, JUDGE_EPOCHS),
+        judge_epochs=JUDGE_EPOCHS,
     )
     run_family(family, chosen(options.only), options.sheets)
 

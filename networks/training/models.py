@@ -1,4 +1,7 @@
-"""Fully connected torch networks made from recipes, and their training. In: recipe, pictures. Out: `nn.Sequential`. Trust: heuristic."""
+"""Fully connected torch networks made from recipes, and their training. Trust: heuristic.
+
+In: recipes and pictures. Out: `nn.Sequential`.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -60,7 +63,11 @@ def sliced_distance(drawn: torch.Tensor, data: torch.Tensor, directions: int, ra
 
 
 def autoencoder_loss(
-    encoder: nn.Sequential, decoder: nn.Sequential, target: torch.Tensor, recipe: GeneratorRecipe, random: torch.Generator
+    encoder: nn.Sequential,
+    decoder: nn.Sequential,
+    target: torch.Tensor,
+    recipe: GeneratorRecipe,
+    random: torch.Generator,
 ) -> torch.Tensor:
     """The negative evidence bound of pictures `target (batch, pixels)`: a scalar.
 

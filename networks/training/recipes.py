@@ -1,4 +1,4 @@
-"""Hyper-parameters of the shipped networks as values: what flows out is one frozen recipe per ONNX file. Trust: heuristic."""
+"""Hyper-parameters of the shipped networks as values: one frozen recipe per ONNX file. Trust: heuristic."""
 
 import hashlib
 import json
@@ -52,8 +52,8 @@ class GeneratorRecipe:
 class ClassifierRecipe:
     """One classifier: a fully connected ReLU network trained with noise and small affine changes of the pictures.
 
-    `noise` is the largest standard deviation of pixel noise, `shift` the largest shift in pixels, `rotation` in degrees,
-    `zoom` the largest relative change of size, `smoothing` the label smoothing.
+    `noise` is the largest standard deviation of pixel noise, `shift` the largest shift in pixels, `rotation` in
+    degrees, `zoom` the largest relative change of size, `smoothing` the label smoothing.
     """
 
     name: str

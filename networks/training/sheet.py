@@ -22,4 +22,4 @@ def contact_sheet(pictures: np.ndarray, columns: int, split: int, path: Path) ->
     if 0 < split < rows:
         sheet[split * (side + 1)] = 1.0
     pixels = np.kron(np.round(255 * sheet), np.ones((scale, scale))).astype(np.uint8)
-    Image.fromarray(pixels, mode="L").save(path)
+    Image.fromarray(pixels).save(path)

@@ -117,7 +117,8 @@ def satisfies(program: Program, point: tuple[Fraction, ...]) -> bool:
     for row in program.linear:
         total = sum(Fraction(c) * point[i] for i, c in zip(row.indices, row.coefficients, strict=True))
         right = Fraction(row.right)
-        if not {Sense.LESS: total <= right, Sense.EQUAL: total == right, Sense.GREATER: total >= right}[row.sense]:
+        holds = {Sense.LESS: total <= right, Sense.EQUAL: total == right, Sense.GREATER: total >= right}
+        if not {**holds, Sense.BELOW: total < right}[row.sense]:
             return False
     for row in program.piecewise:
         k = sum(point[row.argument] > b for b in row.breakpoints)

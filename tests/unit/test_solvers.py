@@ -168,6 +168,8 @@ def test_z3_is_exact():
     tenth = linear_map(0.1, (1, 1))  # the float is above 1/10: RealVal(0.1) would find a point
     assert solve("z3", replace(tenth, cutoff=Fraction(1, 10))).status is Status.INFEASIBLE
     assert solve("z3", replace(tenth, cutoff=Fraction(0.1))).status is Status.FEASIBLE
+    edge = replace(tenth, linear=(*tenth.linear, Linear((1,), (1,), Sense.BELOW, 0.1)), objective=None)
+    assert [solve(name, edge).status for name in ("z3", "highs")] == [Status.INFEASIBLE, Status.FEASIBLE]
 
 
 def test_numbers_that_are_not_finite_raise():

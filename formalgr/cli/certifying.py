@@ -1,0 +1,117 @@
+"""What `global` and `demo` share: run a study, draw a pair, write the files, print the result.
+
+In: Session, Study. Out: files, text on stdout, an exit code. Trust: sound (verdicts are those of certify).
+"""
+
+import math
+from pathlib import Path
+
+from formalgr.cli.session import Session
+from formalgr.core.verdict import Reason
+from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
+from formalgr.global_robustness.study import Study
+from formalgr.report import json as report_json
+from formalgr.report import text
+from formalgr.report.files import check_folder, write_text
+from formalgr.report.pairs import AdversarialPair, PairMaker
+from formalgr.report.pictures import pair_picture
+from formalgr.report.sentences import counted, local_sentence, overall_sentence, percent
+from formalgr.report.words import guarantee_of
+from formalgr.runs.workers import physical_cores
+from formalgr.verify.options import VerifyOptions
+
+LITTLE_WORK = 2e9
+"""Samples times (values in the network)^2 below which starting workers costs more than they save: the shipped digits
+networks at 200 samples per class stay below it and take a few seconds in one process."""
+
+
+def local_options(session: Session) -> VerifyOptions:
+    """The options of the local checks."""
+    args = session.args
+    return VerifyOptions(
+        solver=getattr(args, "solver", "auto"),
+        require=guarantee_of(getattr(args, "require", "none")),
+        seconds_per_query=args.per_sample_timeout,
+        seed=args.seed,
+    )
+
+
+def run_study(session: Session, study: Study, ledger: Path | None, folder: Path | None) -> int:
+    """Certify, draw, write and print; returns the exit code. `folder` gets result.json and pair.png."""
+    args = session.args
+    if folder is not None:
+        check_folder(folder)
+    jobs = args.jobs or default_jobs(study, args.samples)
+    options = CertifyOptions(
+        samples=args.samples, seed=args.seed, jobs=jobs, directory=ledger, local=local_options(session)
+    )
+    with session.display() as display:
+        certificate = certify(study, args.epsilon, args.delta, args.alpha, options, session.budget, display)
+    pair = PairMaker(study, args.seed).clearest(certificate)
+    picture = folder / "pair.png" if folder is not None and pair is not None else None
+    if picture is not None:
+        pair_picture(picture, pair)
+    provenance = report_json.Provenance(
+        sources=certificate.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
+    )
+    described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
+    document = report_json.text(report_json.global_document(certificate, provenance, described))
+    if folder is not None:
+        write_text(folder / "result.json", document + "\n")
+    if args.json:
+        session.result(document)
+    else:
+        _print(session, certificate, _pair_text(pair, picture))
+    for note in certificate.notes:
+        session.hint(f"note: {note}")
+    if folder is not None:
+        session.hint(f"wrote {folder / 'result.json'}" + (f" and {picture}" if picture is not None else ""))
+    return session.exit_code(_word(certificate))
+
+
+def default_jobs(study: Study, samples: int) -> int:
+    """One worker per core when the work is worth their start, else 1: this process."""
+    work = 0.0
+    for label in study.classes:
+        values = sum(math.prod(node.shape) for node in study.composed(label).graph.nodes)
+        work += samples * float(values) ** 2
+    return physical_cores() if work > LITTLE_WORK else 1
+
+
+def _word(certificate: GlobalCertificate) -> str:
+    """The word that --exit-code goes by."""
+    late = any(record.reason is Reason.TIMEOUT for record in certificate.records)
+    return "timeout" if certificate.verdict is GlobalVerdict.UNDECIDED and late else certificate.verdict.value
+
+
+def _print(session: Session, certificate: GlobalCertificate, pair_text: str) -> None:
+    out = text.console()
+    classes = counted(len(certificate.classes), "class", "classes")
+    text.say(
+        out,
+        f"Is every class ({float(certificate.epsilon):g}, {certificate.delta:g})-robust? "
+        f"{classes}, {session.args.samples} samples each, seed {certificate.seed}\n",
+    )
+    out.print(text.global_table(certificate))
+    text.say(
+        out,
+        "\nbounds on delta: of the probability that a sample fails, each at confidence "
+        f"{percent(1.0 - certificate.alpha)}\n",
+    )
+    text.say(out, overall_sentence(certificate), text.COLOURS[certificate.verdict])
+    text.say(out, local_sentence(certificate) + "\n")
+    out.print(text.stage_table(certificate))
+    text.say(out, f"\n{session.budget.elapsed:.1f} s in all, start to finish")
+    if pair_text:
+        text.say(out, pair_text)
+
+
+def _pair_text(pair: AdversarialPair | None, picture: Path | None) -> str:
+    if pair is None:
+        return ""
+    where = f"\n  picture: {picture}" if picture is not None else ""
+    confirmed = {True: "confirmed", False: "not confirmed", None: "not run"}[pair.confirmed_float32]
+    return (
+        f"A realistic adversarial pair: sample {pair.index} of class {pair.label} is classified as {pair.found} when "
+        f"its latent moves by {pair.distance:.4g} (onnxruntime: {confirmed}).{where}"
+    )

@@ -1,0 +1,52 @@
+"""`formalgr global`: is a classifier (epsilon, delta)-robust on everything its generators produce?
+
+In: Session. Out: table, files, exit code. Trust: as global_robustness/certify.
+"""
+
+from pathlib import Path
+
+from formalgr.cli import options
+from formalgr.cli.session import Session
+
+DESCRIPTION = """
+Global robustness (Fijalkow & Gupta 2019, Def. 3): for EVERY class c, with probability at least 1 - delta over the
+latents z of its generator, the classifier answers c on G(z') for every z' within epsilon of z (L-infinity).
+n latents per class are sampled; each one's whole ball is decided by proof or by a replayed counterexample."""
+
+EPILOG = """
+what the numbers mean
+  robust         samples whose whole ball is PROVEN to get the right class
+  violated       samples with a replayed point of the ball that gets a wrong class (ties are wrong)
+  misclassified  those of the violated that are wrong at the sampled latent itself
+  unknown        samples that the effort did not decide; they count against the claim
+  bounds on delta  exact (Clopper-Pearson) bounds of the probability that a sample fails, each at confidence 1 - alpha
+  certified      the upper bound is <= delta for every class; refuted: for some class the lower bound is > delta
+
+examples
+  formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
+  formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
+  formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
+      --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped"""
+
+
+def add_arguments(parser: options.Parser) -> None:
+    """Declare the options."""
+    options.add_model_options(parser)
+    options.add_claim_options(parser)
+    options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
+    options.add_job_options(parser)
+    options.add_run_options(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for result.json, pair.png and the ledger that makes runs resumable",
+    )
+
+
+def run(session: Session) -> int:
+    """Run the study that the arguments describe."""
+    from formalgr.cli.certifying import run_study
+    from formalgr.cli.models import study_of
+
+    return run_study(session, study_of(session.args), session.args.out, session.args.out)

@@ -1,0 +1,138 @@
+"""The command `formalgr`: finds the command, runs it, and turns every error into one line and an exit code.
+
+In: argv. Out: the exit code (INTERFACES section 1). Trust: sound (no verdict without its command). Imports nothing
+heavy: each command is imported when it is run.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+
+from formalgr import __version__
+from formalgr.cli.options import Parser, did_you_mean
+from formalgr.cli.session import Session
+from formalgr.core.budget import Budget
+from formalgr.core.errors import FormalgrError, UsageError
+
+COMMANDS = {
+    "demo": ("demo", "global robustness of the shipped digits networks, no arguments needed"),
+    "global": ("global_", "is a classifier robust on everything its generators produce?"),
+    "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
+    "attack": ("attack", "look for realistic adversarial pairs and draw them"),
+    "compose": ("compose", "write classifier-after-generator as one ONNX file"),
+    "info": ("info", "what a network or a property file holds"),
+    "supports": ("supports", "what this version can read"),
+    "doctor": ("doctor", "is this installation in order?"),
+}
+"""Name of each command, its module in formalgr/cli, and what it does."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+EXAMPLES = """
+Try:
+  formalgr demo
+  formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
+  formalgr verify network.onnx property.vnnlib --timeout 60
+
+Exit codes: 0 a verdict was printed (any verdict; see --exit-code) | 1 internal error | 2 usage | 3 bad input |
+4 solver or device missing | 5 out of memory | 6 refused, two computations disagree | 130 interrupted.
+`formalgr COMMAND --help` explains a command and its numbers."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors become one line on stderr, `--debug` shows their traceback."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    budget = Budget()
+    try:
+        return _run(argv, budget)
+    except SystemExit as stop:  # argparse leaves this way after --help
+        return int(stop.code or 0)
+    except BrokenPipeError:  # the reader of stdout has left: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    """One line for the error; returns its exit code."""
+    if isinstance(error, FormalgrError):
+        return _fail(f"error: {error}", error.exit_code)
+    if isinstance(error, MemoryError):
+        return _fail("error: out of memory; use fewer --jobs or a smaller network", 5)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _fail(f"error: {error.filename}: {error.strerror}", 3)
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return _fail(f"error: internal error, {told}; please report it with the output of the same command and --debug", 1)
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"formalgr: {text}", file=sys.stderr, flush=True)
+    return code
+
+
+def _run(argv: list[str], budget: Budget) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        if argv[1:2] and argv[1] in COMMANDS:
+            return _run([argv[1], "--help"], budget)
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"formalgr {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        hint = did_you_mean(name, [*COMMANDS, "--version", "--help"])
+        raise UsageError(f"unknown {kind} {name!r}{hint} (commands: {', '.join(COMMANDS)})")
+    module = importlib.import_module(f"formalgr.cli.{COMMANDS[name][0]}")
+    parser = Parser(prog=f"formalgr {name}", description=module.DESCRIPTION, epilog=module.EPILOG)
+    module.add_arguments(parser)
+    args = parser.parse(argv[1:])
+    _prepare(args.threads)
+    limit = getattr(args, "timeout", None)
+    session = Session(tuple(argv), args, Budget(limit, start=budget.start) if limit else budget)
+    try:
+        return module.run(session)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted{_resume_hint(args)}", 130)
+
+
+def _resume_hint(args) -> str:
+    """What was saved and how to go on."""
+    if not hasattr(args, "jobs"):
+        return ""
+    if args.out is None:
+        return "; nothing was saved (with --out DIR finished samples are kept and the same command goes on from them)"
+    return f"; finished samples are kept in {args.out}, the same command goes on from them"
+
+
+def _prepare(threads: int | None) -> None:
+    """Set threads and memory handling of the numeric libraries, before they are imported."""
+    for name in THREAD_VARIABLES:
+        if threads is not None:
+            os.environ[name] = str(threads)
+        else:
+            os.environ.setdefault(name, "1")
+    from formalgr.core.arrays import keep_freed_memory
+
+    keep_freed_memory()
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        f"formalgr {__version__}: exact global robustness of classifiers on everything a generator can produce\n\n"
+        f"usage: formalgr COMMAND [options]\n\n{rows}\n{EXAMPLES}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""`formalgr verify`: one network, one VNN-LIB property.
+
+In: Session. Out: the verdict word, the witness, exit code. Trust: as verify/pipeline.
+"""
+
+import argparse
+from pathlib import Path
+
+from formalgr.cli import options
+from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
+
+DESCRIPTION = """
+Decide a VNN-LIB property of an ONNX network. The property describes the UNSAFE inputs and outputs: `sat` means that a
+counterexample exists (it is printed, and was replayed), `unsat` that it is proven that none does."""
+
+EPILOG = """
+what is printed
+  stdout  sat, unsat, unknown or timeout; after sat the witness ((X_0 v) ... (Y_0 v) ...)
+  stderr  the guarantee level, the stage that decided, and what onnxruntime says of the witness in float32
+          exact > float-sound (every rounding error bounded) > solver (float MILP within its tolerances) > none
+  Inputs and weights are exact real numbers (--semantics real); outputs are those of exact real arithmetic.
+
+examples
+  formalgr verify network.onnx property.vnnlib --timeout 60
+  formalgr verify property.vnnlib.gz network.onnx.gz --json
+  formalgr verify network.onnx property.vnnlib --solver z3 --witness witness.txt --exit-code"""
+
+NETWORK, PROPERTY = (".onnx", ".onnx.gz"), (".vnnlib", ".vnnlib.gz")
+
+
+def add_arguments(parser: options.Parser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="network (.onnx) and property (.vnnlib) in any order, also .gz"
+    )
+    options.add_effort_options(parser, "time limit; when it is reached the verdict is timeout")
+    parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
+    parser.add_argument("--witness", type=Path, metavar="FILE", help="also write the witness to this file")
+    options.add_run_options(parser)
+
+
+def files_of(args: argparse.Namespace) -> tuple[str, str]:
+    """(network, property) told by their names. Raises UsageError unless there is one of each."""
+    networks = [name for name in args.files if name.lower().endswith(NETWORK)]
+    properties = [name for name in args.files if name.lower().endswith(PROPERTY)]
+    other = [name for name in args.files if name not in networks and name not in properties]
+    if other:
+        raise UsageError(f"{other[0]} is neither a network (.onnx) nor a property (.vnnlib) by its name")
+    if len(networks) != 1 or len(properties) != 1:
+        found = f"{len(networks)} networks and {len(properties)} properties"
+        raise UsageError(f"verify takes one network (.onnx) and one property (.vnnlib), got {found}")
+    return networks[0], properties[0]
+
+
+def run(session: Session) -> int:
+    """Decide, print the word and the witness."""
+    network_file, property_file = files_of(session.args)
+    from formalgr.api import verify_property
+    from formalgr.graph.network import load
+    from formalgr.report import json as report_json
+    from formalgr.report.files import write_text
+    from formalgr.report.text import vnnlib_witness
+    from formalgr.report.words import guarantee_of, verdict_word
+    from formalgr.spec.vnnlib_reader import read_vnnlib
+    from formalgr.verify.options import VerifyOptions
+
+    args = session.args
+    effort = VerifyOptions(solver=args.solver, require=guarantee_of(args.require), seed=args.seed)
+    property_ = read_vnnlib(property_file)
+    network = load(network_file)
+    with session.display() as display:
+        outcome = verify_property(network, property_, effort, session.budget, display)
+    word = verdict_word(outcome)
+    witness = None if outcome.counterexample is None else vnnlib_witness(outcome.counterexample)
+    if witness is not None and args.witness is not None:
+        write_text(args.witness, witness + "\n")
+    if args.json:
+        provenance = report_json.Provenance(
+            sources=(*network.sources, property_),
+            seed=args.seed,
+            argv=session.argv,
+            seconds=session.budget.elapsed,
+        )
+        session.result(report_json.text(report_json.result_document(outcome, provenance)))
+    else:
+        session.result(word if witness is None else f"{word}\n{witness}")
+    _explain(session, outcome, network)
+    return session.exit_code(word)
+
+
+def _explain(session: Session, outcome, network) -> None:
+    """The guarantee, the stage, and what onnxruntime says, as hints."""
+    from formalgr.core.verdict import Verdict
+    from formalgr.report.words import GUARANTEES, MEANINGS, STAGES
+
+    if outcome.verdict is Verdict.UNKNOWN:
+        session.hint(f"why: {outcome.reason.value}")
+    else:
+        session.hint(f"guarantee: {GUARANTEES[outcome.guarantee]} ({MEANINGS[outcome.guarantee]}); semantics: real")
+    if outcome.stage is not None:
+        session.hint(f"decided by: {STAGES[outcome.stage]}")
+    if outcome.counterexample is not None:
+        found = outcome.counterexample
+        answer = {True: "yes", False: "NO", None: "not run"}[found.confirmed_float32]
+        rounded = " (at the nearest float32 point)" if found.rounded else ""
+        session.hint(f"confirmed_float32: {answer}, by onnxruntime on the original file{rounded}")
+    for note in (*outcome.notes, *network.notes):
+        session.hint(f"note: {note}")
+    session.hint(f"seconds: {session.budget.elapsed:.2f}")

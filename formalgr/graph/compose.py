@@ -1,0 +1,154 @@
+"""Composition C after G: one graph for reasoning, one ONNX file for others, both checked against the two originals.
+
+In: Networks and the stage between them. Out: Network, a file. Trust: sound (a composition that does not agree with
+running the two originals one after the other is refused).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from formalgr.core.errors import ModelError, Refused
+from formalgr.core.rounding import COMPOSED_RELATIVE
+from formalgr.graph.between import Bridge, Normalise, Range, Stage, between_notes, parse_between, stage_operators
+from formalgr.graph.graph import Graph, GraphBuilder
+from formalgr.graph.network import Network, check_equal, own_outputs, random_inputs
+from formalgr.graph.onnx_writer import Names, Written, write
+from formalgr.graph.runtime import Oracle
+from formalgr.operators.base import Shape
+from formalgr.operators.linear_map import Rearrangement
+from formalgr.operators.piecewise import Piecewise
+from formalgr.operators.reshape import Reshape
+from formalgr.operators.s_shaped import SShaped
+
+LATENTS = 256
+"""Latents, z ~ N(0, 1), on which a composition is compared with the two originals (INTERFACES.md section 3)."""
+
+
+def compose(generator: Network, classifier: Network, between: str | None = None) -> Network:
+    """The network classifier(between(generator(z))); agrees with the two originals on 256 latents.
+
+    between: see graph/between.py; None: not said, an error where the generator's output lies in [-1, 1]. A flat shape
+    and another of the same count are joined by a row-major Reshape, noted. Raises UsageError, ModelError, Refused.
+    """
+    stages = () if between is None else parse_between(between)
+    if generator.dropped:
+        raise ModelError(f"the generator ends in {generator.dropped}, which formalgr drops: its values cannot be used")
+    if not any(isinstance(stage, (Range, Normalise)) for stage in stages) and between != "none":
+        _refuse_signed_output(generator.graph, between)
+    graph, layout = _join(generator.graph, classifier.graph, stages)
+    notes = [*generator.notes, *classifier.notes, f"between generator and classifier: {between or 'none'}"]
+    notes += between_notes(between or "")
+    if layout:
+        given, taken = list(layout[0]), list(layout[1])
+        notes.append(f"values of shape {given} are laid out as {taken} (row-major) between generator and classifier")
+    oracle = None
+    if generator.oracle is not None and classifier.oracle is not None:
+        bridge = (Bridge(stages, generator.graph.output_shape),) if stages else ()
+        oracle = Oracle((*generator.oracle.steps, *bridge, *classifier.oracle.steps))
+        check_composition(graph, oracle, "the composed network")
+    return Network(
+        graph, oracle, (*generator.sources, *classifier.sources), tuple(dict.fromkeys(notes)), classifier.dropped,
+        generator.element, generator.input_name, classifier.output_name,
+    )
+
+
+def _refuse_signed_output(graph: Graph, between: str | None) -> None:
+    """Refuse a generator whose output lies in [-1, 1] by its last operator, when no map of the range is given."""
+    place = len(graph.nodes)
+    operator = graph.nodes[-1].operator if place else None
+    while isinstance(operator, Rearrangement) and operator.arity == 1:
+        (place,) = graph.nodes[place - 1].inputs
+        operator = graph.nodes[place - 1].operator if place else None
+    tanh = isinstance(operator, SShaped) and operator.kind == "Tanh"
+    if tanh or (isinstance(operator, Piecewise) and _clips_to_unit(operator)):
+        said = "range:-1,1->0,1" if between is None else f"range:-1,1->0,1; {between}"
+        raise ModelError(
+            f"the generator ends in {'tanh' if tanh else 'a clip'} [-1,1] and nothing maps its range to the "
+            f"classifier's: say --between '{said}', or 'none' if the classifier takes [-1,1]"
+        )
+
+
+def _clips_to_unit(operator: Piecewise) -> bool:
+    ends = operator.form.inputs[1:]
+    return operator.form.op_type == "Clip" and [float(end) for end in ends if end is not None] == [-1.0, 1.0]
+
+
+def _join(generator: Graph, classifier: Graph, stages: Sequence[Stage]) -> tuple[Graph, tuple[Shape, Shape] | None]:
+    """The composed graph, and (shape given, shape taken) where a Reshape was put in that nobody asked for."""
+    builder = GraphBuilder(generator.input_shape)
+    place = builder.append(_named(generator, "generator"), 0)
+    for number, stage in enumerate(stages):
+        operators = stage_operators(stage, builder.shape(place))
+        try:
+            place = builder.chain(f"between.{number}", operators, place)
+        except ModelError as error:
+            raise ModelError(f"--between: {str(error).partition(': ')[2]}") from None
+    given, taken = builder.shape(place), classifier.input_shape
+    count = int(np.prod(given, dtype=np.int64))
+    if count != classifier.inputs:
+        what = "the generator gives" if not stages else "between generator and classifier there are"
+        raise ModelError(
+            f"{what} {count} values (shape {list(given)}), the classifier takes {classifier.inputs} "
+            f"(shape {list(taken)}); these two networks do not fit together"
+        )
+    layout = None
+    if given != taken:
+        layout = (given, taken)
+        flat, wanted = _squeezed(given), _squeezed(taken)
+        if len(flat) > 1 and len(wanted) > 1 and flat != wanted:
+            raise ModelError(
+                f"the generator's values of shape {list(given)} do not say how to become {list(taken)}: add "
+                f"'transpose:...' or 'reshape:{','.join(str(size) for size in taken)}' to --between"
+            )
+        place = builder.add("between.layout", Reshape(taken), place)
+    builder.append(_named(classifier, "classifier"), place)
+    return builder.build(), layout
+
+
+def _squeezed(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _named(graph: Graph, prefix: str) -> Graph:
+    return replace(graph, nodes=tuple(replace(node, name=f"{prefix}.{node.name}") for node in graph.nodes))
+
+
+def write_composed(network: Network, path: str | Path) -> Written:
+    """Write a composed network as one ONNX file; before it appears, it is run against the original files.
+
+    Raises Refused on disagreement (256 latents, 1e-5, equal labels), ModelError and InputError like onnx_writer.write.
+    """
+    metadata = {f"formalgr.source.{k}": f"{s.sha256} {s.path}" for k, s in enumerate(network.sources)}
+    metadata |= {f"formalgr.note.{k}": note for k, note in enumerate(network.notes)}
+    names = Names(network.input_name, network.output_name if network.output_name != network.input_name else "y")
+
+    def verify(written: Oracle) -> None:
+        if network.oracle is not None:
+            latents = random_inputs(network.graph, LATENTS)
+            _check_labels(written.run(latents), network.oracle.run(latents), f"{path}")
+
+    return write(network.graph, path, names, metadata=metadata, verify=verify)
+
+
+def check_composition(graph: Graph, oracle: Oracle, what: str) -> None:
+    """Raises Refused unless graph and oracle agree on 256 latents, to 1e-5 of the largest output and in the label."""
+    latents = random_inputs(graph, LATENTS)
+    _check_labels(own_outputs(graph, latents), oracle.run(latents), f"{what}: own evaluation")
+
+
+def _check_labels(ours: np.ndarray, theirs: np.ndarray, what: str) -> None:
+    """Raises Refused unless outputs agree to 1e-5 of the largest, and labels where that difference cannot flip them."""
+    ours, theirs = (np.asarray(outputs, dtype=np.float64) for outputs in (ours, theirs))
+    check_equal(ours, theirs, COMPOSED_RELATIVE, what)
+    first, second = ours.argmax(axis=1), theirs.argmax(axis=1)
+    rows = np.arange(len(ours))
+    gap = theirs[rows, second] - theirs[rows, first]
+    if np.any(gap > 2.0 * COMPOSED_RELATIVE * np.max(np.abs(theirs))):
+        worst = int(np.argmax(gap))
+        raise Refused(
+            f"{what} gives label {first[worst]} on latent {worst} of seed 0 and the original files {second[worst]}; "
+            f"not verified: please report the files"
+        )

@@ -1,0 +1,169 @@
+"""Relaxers: how branch and bound gets linear forms of the unsafe rows over a batch of boxes, and what boxes inherit.
+
+In: Graph, boxes, the state inherited from the parents. Out: LinearForm, minima, the state for the children. Trust:
+sound.
+
+A graph of linear maps and piecewise linear activations is folded at the root; below, each box carries its own reduced
+system. Any other graph is bounded by CROWN afresh.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from formalgr.bounds.base import Rows
+from formalgr.bounds.crown import CrownBounder, lower_forms
+from formalgr.bounds.folded import pull, unit_bounds
+from formalgr.core import arrays as arrays_of
+from formalgr.core.box import Box
+from formalgr.core.folded import Block, FoldedSystem
+from formalgr.core.linear import LinearForm
+from formalgr.graph.graph import Graph
+from formalgr.search.fold import fold, foldable
+from formalgr.search.reduce import reduce
+
+
+@dataclass(frozen=True)
+class State:
+    """What a batch of boxes inherits: a reduced system per box and bounds of its units; None before the root."""
+
+    system: FoldedSystem
+    bounds: list
+
+    def __getitem__(self, index) -> "State":
+        return State(self.system[index], [(lower[index], upper[index]) for lower, upper in self.bounds])
+
+
+class Relaxer(ABC):
+    """A source of linear lower bounds. Law: the forms lie below the rows everywhere on their boxes."""
+
+    @abstractmethod
+    def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
+        """Forms of all rows (batch, rows, inputs), their minima rounded down, and the boxes' own state."""
+
+    def descend(self, state: State | None) -> State | None:
+        """The state that children of the boxes start from."""
+        return state
+
+
+@dataclass(frozen=True)
+class GraphRelaxer(Relaxer):
+    """CROWN on the whole graph, for every box afresh."""
+
+    graph: Graph
+    rows: Rows
+
+    def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
+        form = lower_forms(self.graph, CrownBounder().node_bounds(self.graph, box), self.rows)
+        return form, box.minimum(form), None
+
+
+@dataclass(frozen=True)
+class FoldedRelaxer(Relaxer):
+    """A folded system at the root, reduced with every split."""
+
+    graph: Graph
+    rows: Rows
+
+    def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
+        if state is None:
+            folded = fold(self.graph, box, self.rows)
+            system, bounds, relaxed = folded.system, folded.bounds, folded.relaxed
+        else:
+            system = state.system
+            bounds, relaxed = unit_bounds(system, box, state.bounds)
+        form = pull(system, relaxed, system.outputs, system.sizes[-1])
+        return form, box.minimum(form), State(system, bounds)
+
+    def descend(self, state: State | None) -> State | None:
+        return State(*reduce(state.system, state.bounds))
+
+
+def relaxer_of(graph: Graph, rows: Rows) -> Relaxer:
+    """The relaxer that suits the graph."""
+    return (FoldedRelaxer if foldable(graph) else GraphRelaxer)(graph, rows)
+
+
+def join_states(states: list[State | None]) -> State | None:
+    """One state for several batches of boxes, blocks aligned from the outputs and padded to the largest."""
+    if any(state is None for state in states):
+        return None
+    if len(states) == 1:
+        return states[0]
+    layers = max(len(state.bounds) for state in states)
+    sizes = [0] * layers
+    for state in states:
+        for place, block in enumerate(state.system.blocks, start=layers - len(state.bounds)):
+            sizes[place] = max(sizes[place], block.rows)
+    padded = [_padded(state, sizes) for state in states]
+    systems = [state.system for state in padded]
+
+    def glue(parts):
+        return arrays_of.namespace(parts[0]).concat(list(parts), axis=0)
+
+    def blocks(parts: list[Block]) -> Block:
+        return Block(*(glue([getattr(b, name) for b in parts]) for name in ("weights", "constant", "radius")))
+
+    system = FoldedSystem(
+        systems[0].inputs,
+        tuple(blocks([s.blocks[k] for s in systems]) for k in range(layers)),
+        blocks([s.outputs for s in systems]),
+        glue([s.reach for s in systems]),
+        tuple(glue([s.sizes[k] for s in systems]) for k in range(layers + 1)),
+    )
+    bounds = [tuple(glue([p.bounds[k][end] for p in padded]) for end in (0, 1)) for k in range(layers)]
+    return State(system, bounds)
+
+
+def _padded(state: State, sizes: list[int]) -> State:
+    """The state with blocks of the given sizes: missing units are padding rows."""
+    system = state.system
+    xp = arrays_of.namespace(system.reach)
+    missing = len(sizes) - len(system.blocks)
+    # columns of the padded layout that hold the old symbols
+    columns, place, old = list(range(system.inputs)), system.inputs, 0
+    for k, size in enumerate(sizes):
+        if k >= missing:
+            columns += range(place, place + system.blocks[k - missing].rows)
+        place += size
+    columns = np.array(columns, dtype=np.int64)
+
+    def rows(array, size: int, fill: float):
+        extra = arrays_of.full(array, (array.shape[0], size - array.shape[1], *array.shape[2:]), fill)
+        return xp.concat([array, extra], axis=1)
+
+    def spread(block: Block, size: int, width: int) -> Block:
+        weights = arrays_of.zeros(block.weights, (*block.weights.shape[:2], width))
+        weights[:, :, columns[: block.weights.shape[2]]] = block.weights
+        return Block(rows(weights, size, 0.0), rows(block.constant, size, -1.0), rows(block.radius, size, 0.0))
+
+    batch, width, blocks, bounds, out_sizes = system.reach.shape[0], system.inputs, [], [], []
+    empty = arrays_of.zeros(system.reach, (batch, 0))
+    for k, size in enumerate(sizes):
+        old = k - missing
+        if old >= 0:
+            block, ends, known = system.blocks[old], state.bounds[old], system.sizes[old]
+        else:
+            block = Block(arrays_of.zeros(system.reach, (batch, 0, width)), empty, empty)
+            ends, known = (empty, empty), empty
+        blocks.append(spread(block, size, width) if old >= 0 else _only_padding(block, size, width))
+        bounds.append(tuple(rows(end, size, -1.0) for end in ends))
+        out_sizes.append(rows(known, size, 1.0))
+        width += size
+    reach = arrays_of.zeros(system.reach, (batch, width))
+    reach[:, columns] = system.reach
+    outputs = spread(system.outputs, system.outputs.rows, width)
+    return State(
+        FoldedSystem(system.inputs, tuple(blocks), outputs, reach, (*out_sizes, system.sizes[-1])), bounds
+    )
+
+
+def _only_padding(block: Block, size: int, width: int) -> Block:
+    """A block of padding rows alone."""
+    batch = block.weights.shape[0]
+    return Block(
+        arrays_of.zeros(block.weights, (batch, size, width)),
+        arrays_of.full(block.constant, (batch, size), -1.0),
+        arrays_of.zeros(block.radius, (batch, size)),
+    )

@@ -1,0 +1,355 @@
+"""Reading ONNX files: what is understood, and one clear line for everything that is not."""
+
+import gzip
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from formalgr.core.errors import FormalgrError, InputError, ModelError, Refused, UnsupportedOperator
+from formalgr.graph import network
+from formalgr.graph.network import load, own_outputs, random_inputs
+from formalgr.graph.onnx_reader import read
+from formalgr.operators import registry
+from formalgr.operators.rectifiers import absolute
+from tests.operator_rows import ROWS, integers, model_bytes, scalar, weights
+
+CASES = Path(os.environ.get("FORMALGR_CASES", Path(__file__).resolve().parents[3] / "shared" / "cases"))
+WEIGHTS = {"w": weights(4, 3), "b": weights(3)}
+
+
+def node(op_type, inputs, outputs="y", name="", **attributes):
+    return helper.make_node(op_type, list(inputs), outputs.split(), name, **attributes)
+
+
+def dense(*after, **options) -> bytes:
+    """Gemm called fc1 from 4 to 3, then the nodes given."""
+    first = node("Gemm", ["x", "w", "b"], "h" if after else "y", "fc1")
+    return model_bytes([first, *after], options.pop("shape", (1, 4)), options.pop("constants", WEIGHTS), **options)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """The message with which bytes are refused: one line that names the file."""
+
+    def message(data: bytes, kind=ModelError, name="net.onnx", using=read) -> str:
+        path = write(tmp_path / name, data)
+        with pytest.raises(kind) as caught:
+            using(path)
+        text = str(caught.value)
+        assert str(path) in text and "\n" not in text and caught.value.exit_code in (3, 6)
+        return text
+
+    return message
+
+
+# ---- what is understood
+
+
+def test_a_file_is_read_with_its_hash_and_names(tmp_path):
+    data = dense()
+    path = write(tmp_path / "net.onnx", data)
+    net = load(path)
+    assert (net.graph.input_shape, net.graph.output_shape) == ((1, 4), (1, 3))
+    assert net.sources[0].path == str(path) and net.sources[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert (net.input_name, net.output_name, net.element, net.dropped, net.notes) == ("x", "y", "float32", None, ())
+
+
+def test_gzip_is_read_and_its_hash_is_that_of_the_contents(tmp_path):
+    data = dense()
+    net = load(write(tmp_path / "net.onnx.gz", gzip.compress(data)))
+    assert net.sources[0].sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_free_batch_axis_is_bound_to_one_and_batches_run_as_one_by_one(tmp_path):
+    net = load(write(tmp_path / "net.onnx", dense(shape=("N", 4))))
+    inputs = random_inputs(net.graph, 300)
+    assert net.graph.input_shape == (1, 4)
+    np.testing.assert_allclose(net.oracle.run(inputs), own_outputs(net.graph, inputs), atol=1e-5)
+
+
+def test_a_reshape_that_mixes_the_batch_is_run_one_by_one(tmp_path):
+    nodes = [node("Reshape", ["x", "s"], "h"), node("MatMul", ["h", "w"])]
+    data = model_bytes(nodes, ("N", 2, 2), {"s": integers(1, -1), "w": weights(4, 3)})
+    net = load(write(tmp_path / "net.onnx", data))
+    assert net.oracle.run(random_inputs(net.graph, 5)).shape == (5, 3)
+    mixing = [node("Reshape", ["x", "s"], "h"), node("MatMul", ["h", "w"])]
+    data = model_bytes(mixing, ("N", 4), {"s": integers(4, -1), "w": weights(1, 1)})
+    assert load(write(tmp_path / "mix.onnx", data)).oracle.run(np.ones((3, 4))).shape == (3, 4)
+
+
+def test_initializers_may_be_listed_as_inputs(tmp_path):
+    model = onnx.load_model_from_string(dense())
+    for name, shape in (("w", [4, 3]), ("b", [3])):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    assert load(write(tmp_path / "net.onnx", model.SerializeToString())).graph.inputs == 4
+
+
+def test_nodes_may_come_in_any_order_and_dead_ones_do_not_matter(tmp_path):
+    nodes = [node("Relu", ["h"], "y"), node("Einsum", ["x"], "dead", equation="ij->i"), node("Neg", ["x"], "h0")]
+    nodes = [nodes[0], nodes[1], node("Identity", ["x"], "h")]
+    assert len(read(write(tmp_path / "net.onnx", model_bytes(nodes, (1, 4)))).graph.nodes) == 2
+
+
+def test_float64_files_are_read_exactly(tmp_path):
+    constants = {"w": np.full((4, 3), 0.1), "b": np.full(3, 1e-12)}
+    net = load(write(tmp_path / "net.onnx", dense(constants=constants, element=np.float64)))
+    assert net.element == "float64" and net.notes == ()
+    assert np.all(net.graph.nodes[0].operator.weights == 0.1)
+    assert net.oracle.run(np.ones((1, 4))).dtype == np.float64
+
+
+def test_a_float64_operator_that_onnxruntime_lacks_is_compared_in_float32(tmp_path):
+    data = model_bytes([node("Conv", ["x", "w"])], (1, 1, 3, 3), {"w": np.full((1, 1, 2, 2), 0.1)}, element=np.float64)
+    net = load(write(tmp_path / "net.onnx", data))
+    assert "float32 copy" in net.notes[0] and "Conv" in net.notes[0]
+    assert np.all(net.graph.nodes[0].operator.weights == 0.1)
+
+
+@pytest.mark.parametrize("tail", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_softmax_at_the_end_is_dropped_and_the_oracle_gives_logits(tmp_path, tail, opset):
+    net = load(write(tmp_path / "net.onnx", dense(node(tail, ["h"], axis=1), opset=opset)))
+    assert net.dropped == tail and tail in net.notes[0] and "logits" in net.notes[0]
+    inputs = random_inputs(net.graph, 4)
+    np.testing.assert_allclose(net.oracle.run(inputs), own_outputs(net.graph, inputs), atol=1e-5)
+
+
+def test_a_softmax_elsewhere_is_refused(refused):
+    assert "Softmax" in refused(dense(node("Softmax", ["h"], "p"), node("Relu", ["p"])), UnsupportedOperator)
+    rows = model_bytes([node("Relu", ["x"], "h"), node("Softmax", ["h"], axis=2)], (1, 2, 3))
+    assert "axis 2" in refused(rows, UnsupportedOperator)
+
+
+def test_external_data_is_loaded_and_listed_as_a_source(tmp_path, refused):
+    model = onnx.load_model_from_string(dense(constants={"w": weights(4, 3), "b": weights(3)}))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    net = load(path)
+    assert [Path(source.path).name for source in net.sources] == ["net.onnx", "net.data"]
+    assert net.graph.nodes[0].operator.weights[0, 2] == 1.0
+    (tmp_path / "net.data").unlink()
+    text = refused(path.read_bytes())
+    assert "external data file net.data" in text and "missing" in text
+
+
+def test_constants_computed_in_floats_are_noted(tmp_path):
+    row = next(row for row in ROWS if row.name == "chain arithmetic of constants")
+    assert "arithmetic of the file: r" in read(write(tmp_path / "net.onnx", row.data)).notes[0]
+
+
+def test_a_network_survives_pickling(tmp_path):
+    net = load(write(tmp_path / "net.onnx", dense()))
+    again = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(again.oracle.run(np.ones((2, 4))), net.oracle.run(np.ones((2, 4))))
+    np.testing.assert_array_equal(net.oracle.plain().run(np.ones((2, 4))).shape, (2, 3))
+
+
+# ---- what is refused, and how
+
+
+def test_files_that_are_no_networks(tmp_path, refused):
+    with pytest.raises(InputError, match="no such file"):
+        read(tmp_path / "absent.onnx")
+    with pytest.raises(InputError, match="is a directory"):
+        read(tmp_path)
+    assert "empty" in refused(b"")
+    assert "not an ONNX file (5 bytes)" in refused(b"hello")
+    assert "Git LFS pointer" in refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "truncated" in refused(dense()[:-40])
+    assert "named .gz" in refused(b"hello", InputError, "net.onnx.gz")
+    assert "damaged gzip" in refused(gzip.compress(dense())[:-20], InputError, "net.onnx.gz")
+
+
+@pytest.mark.parametrize("opset", [7, 23])
+def test_opsets_out_of_range_are_named(refused, opset):
+    assert f"opset {opset}; formalgr reads 8 to 22" in refused(dense(opset=opset))
+
+
+def test_a_file_needs_one_opset(refused):
+    model = onnx.load_model_from_string(dense())
+    model.opset_import.append(helper.make_opsetid("", 11))
+    assert "several opsets [11, 17]" in refused(model.SerializeToString())
+    del model.opset_import[:]
+    assert "no opset" in refused(model.SerializeToString())
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "nan at index [2, 1]"), (-np.inf, "-inf at index [2, 1]")])
+def test_weights_that_are_no_numbers(refused, value, said):
+    bad = weights(4, 3)
+    bad[2, 1] = value
+    assert f"initializer w holds {said}" in refused(dense(constants={"w": bad, "b": weights(3)}))
+
+
+def test_weights_and_values_of_other_types(refused):
+    for dtype in (np.float16, np.int64, np.float64):
+        text = refused(dense(constants={"w": weights(4, 3).astype(dtype), "b": weights(3)}))
+        assert "initializer w is " + np.dtype(dtype).name in text
+    model = onnx.load_model_from_string(dense())
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.BFLOAT16, [4, 3], [0.5] * 12))
+    assert "initializer w is bfloat16" in refused(model.SerializeToString())
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    assert "input x is float16" in refused(model.SerializeToString())
+
+
+def test_an_unsupported_operator_is_named_with_what_feeds_it(refused):
+    text = refused(dense(node("Erf", ["h"], name="act")), UnsupportedOperator)
+    assert "operator Erf is not supported" in text and "fed by fc1 of shape [1,3]" in text
+    assert "node act" in text and "opset 17" in text
+    custom = node("Relu", ["h"], name="act", domain="com.microsoft")
+    assert "custom domain com.microsoft" in refused(dense(custom), UnsupportedOperator)
+    assert "attribute ceil" in refused(dense(node("Relu", ["h"], ceil=1)), UnsupportedOperator)
+    assert "bilinear" in refused(dense(node("Mul", ["h", "h"])), UnsupportedOperator)
+    assert "input 1 of Reshape must be a constant" in refused(dense(node("Reshape", ["h", "h"])), UnsupportedOperator)
+    assert "LeakyRelu alpha must be in [0, 1], got -0.2" in refused(
+        dense(node("LeakyRelu", ["h"], alpha=-0.2)), UnsupportedOperator
+    )
+
+
+def test_malformed_attributes_and_shapes_are_refused(refused):
+    assert "do not fit" in refused(model_bytes([node("MaxPool", ["x"])], (1, 1, 3, 3)), UnsupportedOperator)
+    assert "a matrix with 4 rows meets" in refused(dense(shape=(1, 5)))
+    conv = model_bytes([node("Conv", ["x", "w"], strides=[1])], (1, 1, 3, 3), {"w": weights(1, 1, 2, 2)})
+    assert "do not fit" in refused(conv, UnsupportedOperator)
+    assert "alpha" in refused(dense(node("LeakyRelu", ["h"], alpha=float("nan"))))
+
+
+def test_random_operators_are_refused(refused):
+    noise = [node("RandomNormal", [], "r", shape=[1, 4]), node("Add", ["x", "r"])]
+    assert "RandomNormal is random" in refused(model_bytes(noise, (1, 4)), UnsupportedOperator)
+    drop = [node("Dropout", ["x", "p", "t"])]
+    constants = {"p": scalar(0.5), "t": np.array(True)}
+    assert "random" in refused(model_bytes(drop, (1, 4), constants, 13), UnsupportedOperator)
+
+
+def test_inputs_and_outputs_are_counted_and_named(refused):
+    two = onnx.load_model_from_string(model_bytes([node("Add", ["x", "z"])], (1, 4)))
+    two.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 4]))
+    assert "2 inputs (x [1,4], z [N,4])" in refused(two.SerializeToString())
+    assert "2 outputs (y, h)" in refused(dense(node("Relu", ["h"]), outputs=("y", "h")))
+    constant = model_bytes([node("Identity", ["w"])], (1, 4), {"w": weights(4)})
+    assert "does not depend on the input" in refused(constant)
+
+
+def test_dynamic_dimensions_are_named(refused):
+    text = refused(model_bytes([node("Relu", ["x"])], ("N", 3, "height", 4)))
+    assert "shape [N,3,height,4]" in text and "dimension height (axis 2)" in text and "write a size" in text
+
+
+def test_graphs_that_are_no_graphs(refused):
+    assert "feeds itself" in refused(model_bytes([node("Relu", ["y"], "h"), node("Relu", ["h"], "y")], (1, 4)))
+    assert "nothing makes" in refused(model_bytes([node("Relu", ["gone"])], (1, 4)))
+    assert "two nodes make y" in refused(model_bytes([node("Relu", ["x"]), node("Abs", ["x"])], (1, 4)))
+
+
+def test_damaged_bytes_never_escape_as_other_errors(tmp_path):
+    good = dense(node("Relu", ["h"], "r"), node("Reshape", ["r", "s"]), constants={**WEIGHTS, "s": integers(1, 3)})
+    random = np.random.default_rng(0)
+    for trial in range(400):
+        data = bytearray(good)
+        for _ in range(random.integers(1, 4)):
+            data[random.integers(len(data))] = random.integers(256)
+        cut = len(data) if trial % 3 else int(random.integers(len(data)))
+        try:
+            read(write(tmp_path / "net.onnx", bytes(data[:cut])))
+        except FormalgrError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_wrong_meaning_is_refused_with_the_difference(refused, monkeypatch):
+    monkeypatch.setitem(registry.REGISTRY, "Relu", absolute)
+    text = refused(dense(node("Relu", ["h"])), Refused, using=load)
+    assert "differs from onnxruntime by" in text
+
+
+def test_a_network_that_overflows_is_refused(refused):
+    data = dense(constants={"w": weights(4, 3) * np.float32(1e38), "b": weights(3)})
+    with np.errstate(over="ignore"):
+        assert "overflow" in refused(data, Refused, using=load)
+
+
+def test_a_file_that_onnxruntime_refuses_is_refused(refused, monkeypatch):
+    model = onnx.load_model_from_string(dense())
+    model.ir_version = 99
+    assert "onnxruntime refuses" in refused(model.SerializeToString(), using=load)
+
+
+def test_importing_a_network_imports_no_vendor():
+    import subprocess
+    import sys
+
+    program = "import sys, formalgr.graph.compose; print({'onnx', 'onnxruntime', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# ---- real files
+
+REFUSED = {
+    "certificate_and_controller_mandal.onnx": "2 inputs",
+    "concat_axis_0.onnx": "3 inputs",
+    "concat_axis_1.onnx": "3 inputs",
+    "concat_axis_2.onnx": "3 inputs",
+    "conv_mp1_intermediateOutput.onnx": "2 outputs",
+    "constant.onnx": "does not depend on the input",
+    "dropout_training_mode_true.onnx": "random",
+    "multiInput_add.onnx": "2 inputs",
+    "oneInput_twoBranches.onnx": "2 outputs",
+    "split_1d_split-2-4_axis-0.onnx": "2 outputs",
+    "split_1d_split-2_axis-0.onnx": "3 outputs",
+    "split_2d_split-2-4_axis-1.onnx": "2 outputs",
+    "split_2d_split-3_axis-1.onnx": "2 outputs",
+    "split_5d_split-2-2-81_axis-4.onnx": "3 outputs",
+    "sub_var_test.onnx": "2 inputs",
+}
+"""The files of the cases that have no meaning here, and why."""
+
+
+def _check(path: Path) -> None:
+    if path.name in REFUSED:
+        with pytest.raises(ModelError, match=REFUSED[path.name]):
+            load(path)
+    else:
+        load(path)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"no real cases at {CASES} (set FORMALGR_CASES)")
+def test_one_real_file_per_folder_is_read_or_refused_as_listed():
+    for folder in sorted({path.parent for path in CASES.rglob("*.onnx*") if path.stat().st_size < 1_000_000}):
+        for path in [p for p in sorted(folder.glob("*.onnx*")) if p.stat().st_size < 1_000_000][:2]:
+            _check(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"no real cases at {CASES} (set FORMALGR_CASES)")
+def test_every_real_file_is_read_or_refused_as_listed():
+    paths = sorted(CASES.rglob("*.onnx*"))
+    assert len(paths) > 150
+    for path in paths:
+        _check(path)
+
+
+def test_large_outputs_do_not_hide_differences():
+    with pytest.raises(Refused):
+        network.check_equal(np.array([[1.0, 2.0]]), np.array([[1.0, 2.001]]), 1e-4, "a test")
+    network.check_equal(np.array([[1.0, 2.0]]), np.array([[1.0, 2.0001]]), 1e-4, "a test")
+    with pytest.raises(Refused, match="NaN"):
+        network.check_equal(np.array([[1.0]]), np.array([[np.nan]]), 1e-4, "a test")
+
+
+def test_constant_tensors_in_attributes_are_read(tmp_path):
+    value = numpy_helper.from_array(weights(4))
+    nodes = [node("Constant", [], "c", value=value), node("Constant", [], "f", value_float=2.0)]
+    nodes += [node("Constant", [], "s", value_ints=[2, 2]), node("Add", ["x", "c"], "a"), node("Mul", ["a", "f"], "m")]
+    nodes += [node("Reshape", ["m", "s"])]
+    assert load(write(tmp_path / "net.onnx", model_bytes(nodes, (1, 4)))).graph.output_shape == (2, 2)
