@@ -24,7 +24,7 @@ RANKS = {
     "experiments": 9,
     "report": 9,
     "cli": 10,
-    "": 10,  # formalgr/*.py: the public API and `python -m formalgr`
+    "": 11,  # formalgr/*.py: the public API and `python -m formalgr`
 }
 
 DOORS = {

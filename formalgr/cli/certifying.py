@@ -20,9 +20,9 @@ from formalgr.report.words import guarantee_of
 from formalgr.runs.workers import physical_cores
 from formalgr.verify.options import VerifyOptions
 
-LITTLE_WORK = 2e9
+LITTLE_WORK = 5e9
 """Samples times (values in the network)^2 below which starting workers costs more than they save: the shipped digits
-networks at 200 samples per class stay below it and take a few seconds in one process."""
+networks at 200 or 500 samples per class stay below it and take a few seconds in one process."""
 
 
 def local_options(session: Session) -> VerifyOptions:

@@ -110,6 +110,8 @@ def _resume_hint(args) -> str:
         return ""
     if args.out is None:
         return "; nothing was saved (with --out DIR finished samples are kept and the same command goes on from them)"
+    if not (args.out / "ledger.sqlite").exists():
+        return "; nothing was done yet"
     return f"; finished samples are kept in {args.out}, the same command goes on from them"
 
 

@@ -67,8 +67,8 @@ def _is_number(word: str) -> bool:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """`; did you mean X?` when something resembles the word, else nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    close = close or [name for name in known if len(word) > 3 and name.startswith(word)][:1]
+    close = [name for name in known if len(word) > 3 and name.startswith(word)]
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -17,7 +17,8 @@ def digits() -> Path:
     """
     places = []
     try:
-        places.append(Path(str(importlib.resources.files("formalgr.networks.digits"))))
+        first = importlib.resources.files("formalgr.networks.digits").joinpath("g_0.onnx")
+        places.append(Path(str(first)).parent)
     except ModuleNotFoundError:
         pass  # not installed as a wheel
     places.append(Path(formalgr.__file__).resolve().parent.parent / "networks" / "digits")

@@ -136,9 +136,9 @@ class RationalBox:
         """Whether the exact point lies in the closed box."""
         return all(low <= x <= high for low, x, high in zip(self.lower, point, self.upper, strict=True))
 
-    def project(self, point: Sequence[float]) -> tuple[Fraction, ...]:
-        """The nearest exact point of the box; `point` itself when it lies inside."""
-        exact = (Fraction(float(x)) for x in point)
+    def project(self, point: Sequence[float | Fraction]) -> tuple[Fraction, ...]:
+        """The nearest exact point of the box; `point` itself, floats read as the rationals they are, when inside."""
+        exact = (Fraction(x) for x in point)
         return tuple(min(max(x, low), high) for low, x, high in zip(self.lower, exact, self.upper, strict=True))
 
 

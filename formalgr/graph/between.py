@@ -177,7 +177,7 @@ def between_notes(text: str) -> tuple[str, ...]:
     changed = []
     for word in text.replace("->", ",").replace(";", ",").replace(":", ",").split(","):
         try:
-            exact, stored = Decimal(word.strip()), float(np.float32(word))
+            exact, stored = Decimal(word.strip()), _stored(word)
         except (InvalidOperation, ValueError):
             continue
         if Decimal(stored) != exact:
@@ -226,10 +226,16 @@ def _layout(name: str, numbers: tuple[int, ...]) -> Stage:
     return Relayout(numbers)
 
 
+def _stored(word: str) -> float:
+    """The float32 number nearest to a decimal, infinite where there is none. Raises ValueError for other words."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(float(word)))
+
+
 def _numbers(part: str, name: str, text: str, count: int | None) -> tuple[float, ...]:
     """Decimals as the nearest float32; `count` of them when it is given."""
     try:
-        numbers = tuple(float(np.float32(word)) for word in text.split(","))
+        numbers = tuple(_stored(word) for word in text.split(","))
     except ValueError:
         raise UsageError(f"--between: {part!r} holds something that is no number; write {KINDS[name]}") from None
     if not all(math.isfinite(number) for number in numbers):

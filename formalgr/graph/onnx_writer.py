@@ -80,6 +80,7 @@ def model_bytes(graph: Graph, names: Names, metadata: Mapping[str, str]) -> tupl
         session = Session(data, "the network to be written")
         try:
             fits = not free or session.joins(inputs)
+            session.open()
         except ModelError as error:
             if free:
                 continue

@@ -85,7 +85,8 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
     strides = tuple(int(s) for s in spec.attribute("strides", [1] * rank))
     dilations = tuple(int(d) for d in spec.attribute("dilations", [1] * rank))
     flat = [int(p) for p in spec.attribute("pads", [0] * (2 * rank))]
-    if (len(strides), len(dilations), len(flat)) != (rank, rank, 2 * rank) or min((*strides, *dilations), default=1) < 1:
+    fits = (len(strides), len(dilations), len(flat)) == (rank, rank, 2 * rank)
+    if not fits or min((*strides, *dilations), default=1) < 1:
         raise spec.refuse(f"strides, dilations and pads of {spec.op_type} do not fit a kernel of {rank} axes")
     if len(spatial) != rank or min(flat, default=0) < 0:
         raise spec.refuse(f"{spec.op_type} with a kernel of {rank} axes and pads {flat} over {len(spatial)} axes")

@@ -184,9 +184,10 @@ class BranchAndBound:
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         self._try_points(box, owner, form, lower, confirm, result)
-        box, closed = contract(box, form, lower, still, self._unsafe)
+        # a box that contraction made tiny is bounded once more: over it the bounds are as good as the values
         scale = 1.0 + np.max(np.abs(box.upper), axis=1)
         tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * scale
+        box, closed = contract(box, form, lower, still, self._unsafe)
         for query in owner[tiny & ~closed].tolist():
             result.give_up(query, Reason.NUMERICS)
         keep = np.nonzero(~closed & ~tiny & (result.states[owner] == State.OPEN))[0]

@@ -8,24 +8,54 @@ unit is 0, an active one is its row. Rounding: the product of a row w with E err
 being the bound |E_j| . reach + |e_j| of symbol j.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from formalgr.core import arrays as arrays_of
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import namespace, to_numpy
 from formalgr.core.folded import Block, FoldedSystem, size_of
 from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
 
 
-@dataclass
 class _Symbols:
-    """Old symbols in terms of the kept ones: matrix (batch, old, kept), constant, radius and size (batch, old)."""
+    """Old symbols by the kept ones, filled block by block: matrix (batch, old, kept); constant, radius, size."""
 
-    matrix: object
-    constant: object
-    radius: object
-    size: object
+    def __init__(self, system: FoldedSystem, kept: int):
+        batch, inputs = system.reach.shape[0], system.inputs
+        old = inputs + system.units
+        self.matrix = arrays_of.zeros(system.reach, (batch, old, inputs + kept))
+        index = np.arange(inputs)
+        self.matrix[:, index, index] = 1.0
+        self.constant = arrays_of.zeros(system.reach, (batch, old))
+        self.radius = arrays_of.zeros(system.reach, (batch, old))
+        self.size = arrays_of.zeros(system.reach, (batch, old))
+        self.size[:, :inputs] = system.reach[:, :inputs]
+        self.old, self.kept = inputs, inputs
+
+    def add(self, rows: Block, size, bounds: tuple, units: np.ndarray, valid: np.ndarray) -> None:
+        """One more block: active units are their rows, kept ones new symbols, the others 0."""
+        lower, upper = bounds
+        xp = namespace(lower)
+        place = slice(self.old, self.old + rows.rows)
+        active = xp.where(lower >= 0.0, 1.0 + 0.0 * lower, 0.0 * lower)
+        self.matrix[:, place, : self.kept] = active[:, :, None] * rows.weights
+        self.constant[:, place] = active * rows.constant
+        self.radius[:, place] = active * rows.radius
+        crossing = xp.where((lower < 0.0) & (upper > 0.0), upper, 0.0 * upper)
+        self.size[:, place] = xp.maximum(active * size, crossing)
+        which, slot = np.nonzero(valid)
+        self.matrix[which, self.old + units[which, slot], self.kept + slot] = 1.0
+        self.old, self.kept = self.old + rows.rows, self.kept + units.shape[1]
+
+    def rewrite(self, block: Block) -> Block:
+        """Rows over the old symbols so far as rows over the kept ones."""
+        xp = namespace(block.weights)
+        dtype = dtype_name(block.weights)
+        absolute = xp.abs(block.weights)
+        constant = block.constant + xp.matmul(block.weights, self.constant[:, : self.old, None])[..., 0]
+        size = xp.matmul(absolute, self.size[:, : self.old, None])[..., 0] + xp.abs(block.constant)
+        radius = block.radius + xp.matmul(absolute, self.radius[:, : self.old, None])[..., 0]
+        radius = (radius + gamma(self.old + 8, dtype) * size) * SLACK + underflow(4 * self.old, dtype)
+        return Block(xp.matmul(block.weights, self.matrix[:, : self.old, : self.kept]), constant, radius)
 
 
 def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,37 +69,25 @@ def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
     """The system without its stable units, and the bounds of the units that stay; bounds[k] = (lower, upper)."""
     xp = namespace(system.reach)
-    batch, inputs = system.reach.shape[0], system.inputs
-    eye = arrays_of.zeros(system.reach, (batch, inputs, inputs))
-    index = np.arange(inputs)
-    eye[:, index, index] = 1.0
-    nothing = arrays_of.zeros(system.reach, (batch, inputs))
-    known = _Symbols(eye, nothing, nothing, system.reach[:, :inputs])
-    reach, blocks, kept_bounds, sizes = system.reach[:, :inputs], [], [], []
-    for block, (lower, upper) in zip(system.blocks, bounds, strict=True):
-        rows = _rewritten(block, known)
+    chosen = [padded_indices((to_numpy(low) < 0.0) & (to_numpy(high) > 0.0)) for low, high in bounds]
+    symbols = _Symbols(system, sum(units.shape[1] for units, _ in chosen))
+    which = np.arange(system.reach.shape[0])[:, None]
+    reach, blocks, kept_bounds, sizes = system.reach[:, : system.inputs], [], [], []
+    for block, (lower, upper), (units, valid) in zip(system.blocks, bounds, chosen, strict=True):
+        rows = symbols.rewrite(block)
         size = size_of(rows, reach)
-        low, high = arrays_of.to_numpy(lower), arrays_of.to_numpy(upper)
-        units, valid = padded_indices((low < 0.0) & (high > 0.0))
-        which = np.arange(batch)[:, None]
-        count = units.shape[1]
-        active = xp.where(lower >= 0.0, 1.0 + 0.0 * lower, 0.0 * lower)
-        if count:
-            mask = xp.asarray(valid, device=getattr(lower, "device", None))
-            blocks.append(_masked(Block(rows.weights[which, units], rows.constant[which, units],
-                                        rows.radius[which, units]), mask))
-            kept = (xp.where(mask, lower[which, units], -1.0), xp.where(mask, upper[which, units], -1.0))
-            kept_bounds.append(kept)
-            sizes.append(xp.where(mask, size[which, units], 1.0))
-            reach = xp.concat([reach, xp.maximum(kept[1], 0.0 * kept[1])], axis=1)
-        known = _extended(known, rows, size, active, units, valid)
-        if count:
-            known.size[:, -block.rows :] = xp.maximum(
-                known.size[:, -block.rows :], xp.where((lower < 0.0) & (upper > 0.0), upper, 0.0 * upper)
-            )
-    outputs = _rewritten(system.outputs, known)
+        symbols.add(rows, size, (lower, upper), units, valid)
+        if units.shape[1] == 0:
+            continue
+        mask = xp.asarray(valid, device=getattr(lower, "device", None))
+        picked = Block(rows.weights[which, units], rows.constant[which, units], rows.radius[which, units])
+        blocks.append(_masked(picked, mask))
+        kept_bounds.append(tuple(xp.where(mask, end[which, units], -1.0) for end in (lower, upper)))
+        sizes.append(xp.where(mask, size[which, units], 1.0))
+        reach = xp.concat([reach, xp.maximum(kept_bounds[-1][1], 0.0 * reach[:, :1])], axis=1)
+    outputs = symbols.rewrite(system.outputs)
     sizes.append(size_of(outputs, reach))
-    return FoldedSystem(inputs, tuple(blocks), outputs, reach, tuple(sizes)), kept_bounds
+    return FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(sizes)), kept_bounds
 
 
 def _masked(block: Block, mask) -> Block:
@@ -79,35 +97,4 @@ def _masked(block: Block, mask) -> Block:
         xp.where(mask[:, :, None], block.weights, 0.0 * block.weights),
         xp.where(mask, block.constant, -1.0),
         xp.where(mask, block.radius, 0.0 * block.radius),
-    )
-
-
-def _rewritten(block: Block, known: _Symbols) -> Block:
-    """Rows over the old symbols as rows over the kept ones."""
-    xp = namespace(block.weights)
-    old = block.weights.shape[2]
-    absolute = xp.abs(block.weights)
-    constant = block.constant + xp.matmul(block.weights, known.constant[:, :old, None])[..., 0]
-    factor = gamma(old + 8, dtype_name(block.weights))
-    size = xp.matmul(absolute, known.size[:, :old, None])[..., 0] + xp.abs(block.constant)
-    radius = block.radius + xp.matmul(absolute, known.radius[:, :old, None])[..., 0] + factor * size
-    radius = radius * SLACK + underflow(4 * old, dtype_name(block.weights))
-    return Block(xp.matmul(block.weights, known.matrix[:, :old]), constant, radius)
-
-
-def _extended(known: _Symbols, rows: Block, size, active, units: np.ndarray, valid: np.ndarray) -> _Symbols:
-    """The old symbols of one more block: active ones are their rows, kept ones new symbols, the others 0."""
-    xp = namespace(rows.weights)
-    batch, count = units.shape
-    before, kept = rows.weights.shape[1], known.matrix.shape[2]
-    fresh = arrays_of.zeros(rows.weights, (batch, before, count))
-    slot = np.nonzero(valid)
-    fresh[slot[0], units[slot], slot[1]] = 1.0
-    top = xp.concat([known.matrix, arrays_of.zeros(rows.weights, (batch, known.matrix.shape[1], count))], axis=2)
-    bottom = xp.concat([active[:, :, None] * rows.weights[:, :, :kept], fresh], axis=2)
-    return _Symbols(
-        xp.concat([top, bottom], axis=1),
-        xp.concat([known.constant, active * rows.constant], axis=1),
-        xp.concat([known.radius, active * rows.radius], axis=1),
-        xp.concat([known.size, active * size], axis=1),
     )

@@ -172,6 +172,10 @@ def _trivial(batch: _Batch) -> None:
             what = "the input region is empty" if query.box.empty else "the unsafe set is empty"
             batch.notes[position] = (f"holds trivially: {what}",)
             batch.holds(position, Guarantee.FLOAT_SOUND, Stage.BOUNDS)
+        elif any(polytope.rows == 0 for polytope in query.unsafe.polytopes):
+            # every output is unsafe, so any point will do
+            counterexample = batch.replayer.replay(query, query.box.lower)
+            batch.violated(position, counterexample, Stage.ATTACK)
 
 
 def _attack(batch: _Batch) -> None:
