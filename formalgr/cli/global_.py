@@ -15,12 +15,13 @@ n latents per class are sampled; each one's whole ball is decided by proof or by
 
 EPILOG = """
 what the numbers mean
-  robust         samples whose whole ball is PROVEN to get the right class
-  violated       samples with a replayed point of the ball that gets a wrong class (ties are wrong)
-  misclassified  those of the violated that are wrong at the sampled latent itself
-  unknown        samples that the effort did not decide; they count against the claim
-  bounds on delta  exact (Clopper-Pearson) bounds of the probability that a sample fails, each at confidence 1 - alpha
-  certified      the upper bound is <= delta for every class; refuted: for some class the lower bound is > delta
+  robust      samples whose whole ball is PROVEN to get the right class
+  violated    samples with a replayed point of the ball that gets a wrong class (ties are wrong)
+  wrong at z  those of the violated that are wrong at the sampled latent itself (JSON: misclassified)
+  unknown     samples that the effort did not decide; they count against the claim
+  bounds      Clopper-Pearson bounds of the probability that a sample fails, each at confidence 1 - alpha
+  certified   the upper bound is <= delta for every class
+  refuted     the lower bound is > delta for some class (at the level that allows for looking at all classes)
 
 examples
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05

@@ -19,7 +19,7 @@ what is printed
   stdout  sat, unsat, unknown or timeout; after sat the witness ((X_0 v) ... (Y_0 v) ...)
   stderr  the guarantee level, the stage that decided, and what onnxruntime says of the witness in float32
           exact > float-sound (every rounding error bounded) > solver (float MILP within its tolerances) > none
-  Inputs and weights are exact real numbers (--semantics real); outputs are those of exact real arithmetic.
+  Semantics are real: the network is a function of real numbers, its weights are taken as exact.
 
 examples
   formalgr verify network.onnx property.vnnlib --timeout 60

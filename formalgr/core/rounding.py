@@ -29,6 +29,11 @@ ORACLE_RELATIVE = 1e-4
 """Own evaluation against onnxruntime in float32: a few thousand additions differ by 1e-5 relative to the largest
 output; a wrong attribute differs by far more."""
 
+NOISE_FACTOR, LARGEST_NOISE = 8.0, 1e-2
+"""An ill-conditioned network may differ from onnxruntime by more: by this multiple of what own float32 evaluation
+differs from own float64 evaluation (both sum in other orders, so the errors are alike but not equal), as long as that
+is below 1e-2 of the largest output. A wrong meaning of an operator changes both own evaluations alike."""
+
 COMPOSED_RELATIVE = 1e-5
 """A composed network against its two originals: the same operators on the same numbers, so closer than ORACLE_RELATIVE
 (INTERFACES.md section 3)."""

@@ -353,3 +353,20 @@ def test_constant_tensors_in_attributes_are_read(tmp_path):
     nodes += [node("Constant", [], "s", value_ints=[2, 2]), node("Add", ["x", "c"], "a"), node("Mul", ["a", "f"], "m")]
     nodes += [node("Reshape", ["m", "s"])]
     assert load(write(tmp_path / "net.onnx", model_bytes(nodes, (1, 4)))).graph.output_shape == (2, 2)
+
+
+def test_an_ill_conditioned_network_is_not_mistaken_for_a_wrong_one(tmp_path, refused, monkeypatch):
+    """It hid behind the tolerance: sums that cancel differ by 1e-3 of the output between any two float32 libraries."""
+    random = np.random.default_rng(0)
+    big = (1e1 * random.standard_normal((16, 64))).astype(np.float32)
+    small = (1e-3 * random.standard_normal(64)).astype(np.float32)
+    nodes = [node("MatMul", ["x", "w"], "a"), node("MatMul", ["x", "v"], "b"), node("Sub", ["a", "b"], "c")]
+    nodes += [node("MatMul", ["c", "u"])]
+    constants = {"w": big, "v": (big + small).astype(np.float32), "u": np.ones((64, 1), np.float32)}
+    data = model_bytes(nodes, (1, 16), constants)
+    net = load(write(tmp_path / "net.onnx", data))
+    inputs = random_inputs(net.graph, 32)
+    theirs = net.oracle.run(inputs)
+    assert np.max(np.abs(own_outputs(net.graph, inputs) - theirs)) > 1e-4 * np.max(np.abs(theirs))
+    monkeypatch.setattr(network, "rounding_noise", lambda graph, inputs: 0.0)
+    assert "differs from onnxruntime" in refused(data, Refused, using=load)
