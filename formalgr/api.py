@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError, UsageError
+from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Outcome, Stage, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
@@ -83,7 +83,6 @@ def verify(
     budget = Budget(_limit(timeout_seconds))
     if isinstance(region, Property):
         return verify_property(network, region, options, budget)
-    _check_dropped(network, [region])
     return verify_batch(network, [region], options, budget)[0]
 
 
@@ -100,7 +99,6 @@ def verify_property(
     Raises PropertyError when the property does not fit the network.
     """
     property_.check_against(network.graph.inputs, network.graph.outputs)
-    _check_dropped(network, property_.queries)
     options, budget = options or VerifyOptions(), budget or Budget()
     queries, outcomes, size = property_.queries, [], FIRST_QUERIES
     while len(outcomes) < len(queries):
@@ -110,21 +108,6 @@ def verify_property(
             break
         size *= 2
     return _together(outcomes)
-
-
-def _check_dropped(network: Network, queries: Sequence[Query]) -> None:
-    """Raises ModelError when a query speaks of the values of a Softmax that was dropped: only their order is known."""
-    if network.dropped is None:
-        return
-    for unsafe in {id(query.unsafe): query.unsafe for query in queries}.values():
-        for polytope in unsafe.polytopes:
-            for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
-                terms = [coefficient for coefficient in row if coefficient]
-                if bound or len(terms) != 2 or sum(terms):
-                    raise ModelError(
-                        f"the network ends in {network.dropped}, which is dropped, and the query speaks of the values "
-                        "of its outputs; only comparisons of two outputs can be decided: state it on the logits"
-                    )
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:

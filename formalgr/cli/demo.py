@@ -17,7 +17,7 @@ what the numbers mean: see `formalgr global --help`
 
 examples
   formalgr demo
-  formalgr demo --epsilon 0.1 --samples 500
+  formalgr demo --epsilon 0.1 --samples 200
   formalgr demo --classifier c_32_32 --json --out demo-small    # with --out the same command resumes"""
 
 CLASSIFIERS = ("c_128_64", "c_32_32")
@@ -26,7 +26,7 @@ FOLDER = Path("formalgr-out") / "demo"
 
 def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
-    options.add_claim_options(parser, epsilon="0.05", delta=0.05)
+    options.add_claim_options(parser, epsilon="0.05", delta=0.05, samples=500)
     parser.add_argument(
         "--classifier", choices=CLASSIFIERS, default=CLASSIFIERS[0], help="which shipped classifier (default c_128_64)"
     )

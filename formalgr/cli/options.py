@@ -188,7 +188,9 @@ def add_class_option(group) -> None:
     )
 
 
-def add_claim_options(parser: Parser, epsilon: str | None = None, delta: float | None = None) -> None:
+def add_claim_options(
+    parser: Parser, epsilon: str | None = None, delta: float | None = None, samples: int = 200
+) -> None:
     """The claim: epsilon, delta, alpha, samples, seed. Without defaults epsilon and delta are required."""
     group = parser.add_argument_group("claim")
     group.add_argument(
@@ -210,12 +212,14 @@ def add_claim_options(parser: Parser, epsilon: str | None = None, delta: float |
     group.add_argument(
         "--alpha", type=level, default=1e-3, metavar="A", help="1 - confidence of the verdict (default 0.001)"
     )
-    add_sample_options(group)
+    add_sample_options(group, samples)
 
 
-def add_sample_options(group) -> None:
+def add_sample_options(group, samples: int = 200) -> None:
     """How many samples, and which."""
-    group.add_argument("-n", "--samples", type=count, default=200, metavar="N", help="samples per class (default 200)")
+    group.add_argument(
+        "-n", "--samples", type=count, default=samples, metavar="N", help=f"samples per class (default {samples})"
+    )
     group.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the samples (default 0)")
 
 

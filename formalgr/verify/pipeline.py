@@ -125,6 +125,7 @@ def verify_batch(
     budget = budget or Budget()
     for query in queries:
         _check_fit(network, query)
+    _check_dropped(network, queries)
     groups: dict[UnsafeSet, list[int]] = {}
     for position, query in enumerate(queries):
         groups.setdefault(query.unsafe, []).append(position)
@@ -150,6 +151,21 @@ def _check_fit(network: Network, query: Query) -> None:
         raise ModelError(f"the query bounds {query.box.inputs} inputs, the network takes {network.graph.inputs}")
     if query.unsafe.outputs != network.graph.outputs:
         raise ModelError(f"the query speaks of {query.unsafe.outputs} outputs, the network has {network.graph.outputs}")
+
+
+def _check_dropped(network: Network, queries: Sequence[Query]) -> None:
+    """Raises ModelError when a query speaks of the values of a Softmax that was dropped: only their order is known."""
+    if network.dropped is None:
+        return
+    for unsafe in {id(query.unsafe): query.unsafe for query in queries}.values():
+        for polytope in unsafe.polytopes:
+            for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
+                terms = [coefficient for coefficient in row if coefficient]
+                if bound or len(terms) != 2 or sum(terms):
+                    raise ModelError(
+                        f"the network ends in {network.dropped}, which is dropped, and the query speaks of the values "
+                        "of its outputs; only comparisons of two outputs can be decided: state it on the logits"
+                    )
 
 
 def _decide(batch: _Batch) -> None:

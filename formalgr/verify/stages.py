@@ -81,7 +81,8 @@ def _solve_polytope(
         if counterexample is not None:
             return SolverFinding(counterexample=counterexample)
     if backend.exact and answer.status is Status.INFEASIBLE:
-        return SolverFinding(proven=Guarantee.FLOAT_SOUND)
+        # the encoding of an irrational operator holds its nearest float64 constants
+        return SolverFinding(proven=Guarantee.FLOAT_SOUND if graph.rational else Guarantee.SOLVER)
     if not backend.exact and answer.status is not Status.INFEASIBLE:
         if answer.bound is not None and float(answer.bound) > SOLVER_MARGIN:
             return SolverFinding(proven=Guarantee.SOLVER)
