@@ -78,14 +78,14 @@ class PgdAttack(Attack):
                 return best
             slack = outputs @ unsafe.matrix.T - unsafe.bounds
             if target is None:
-                target = _targets(unsafe, slack, rank)
-            slope = gradient(graph, values, unsafe.matrix[_worst_row(unsafe, slack, target)])
+                target = targets(unsafe, slack, rank)
+            slope = gradient(graph, values, unsafe.matrix[worst_row(unsafe, slack, target)])
             size = self.step * (1.0 - 0.95 * step / self.steps)
             points = representable(points - size * reach * np.sign(slope), box)
         return best.better(points, unsafe.excess(graph.evaluate(points)))
 
 
-def _targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:
+def targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:
     """The polytope with the `rank`-th smallest worst row (cyclic), per point."""
     worst = np.stack(
         [np.max(slack[:, unsafe.owners == k], axis=1, initial=-np.inf) for k in range(len(unsafe.polytopes))], axis=1
@@ -93,6 +93,6 @@ def _targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:
     return np.argsort(worst, axis=1)[:, rank % worst.shape[1]]
 
 
-def _worst_row(unsafe: UnsafeSet, slack: np.ndarray, target: np.ndarray) -> np.ndarray:
+def worst_row(unsafe: UnsafeSet, slack: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The most violated-against row of the target polytope, per point."""
     return np.argmax(np.where(unsafe.owners[None, :] == target[:, None], slack, -np.inf), axis=1)

@@ -3,18 +3,18 @@
 In: FoldedSystem, sub-boxes of the boxes it was made for. Out: bounds of its units, linear forms of its rows. Trust:
 sound.
 
-Rounding. Let n exceed the number of terms of any sum here. A coefficient of a symbol collects one product sum per
-block; so its error times the symbol's reach is at most gamma_n (|row| . reach + sum_k |s_k| . size_k), s_k being the
-coefficients with which the rows of block k enter (Higham, ch. 3).
+Rounding. Let n exceed the number of terms of any sum here. Replacing a symbol y_j with coefficient a errs by at most
+|a| cost_j: the radius of its row, gamma_n times everything that enters, and the cost of the symbols that come in instead
+(Higham, ch. 3). Costs are computed once per box; they bound cancelling coefficients by their absolute sums.
 """
 
 from dataclasses import dataclass
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import copy, namespace
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
-from formalgr.core.rounding import STEP_SLACK, dtype_name, gamma, underflow
+from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,57 @@ def hinges(lower, upper) -> Hinges:
     return Hinges(steep, slope, offset)
 
 
-def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size) -> LinearForm:
+def costs(system: FoldedSystem, relaxed: list[Hinges]):
+    """Rounding error per unit of coefficient of every symbol, (batch, symbols): of replacing it by its relaxation.
+
+    With coefficient a the symbol y of a row (w, c, r) is replaced by a s (w . (z, y') + c) + a o, |s| <= slope: the
+    row's radius, the roundings of all sums, and, recursively, the cost of the symbols y' that it brings in.
+    """
+    xp = namespace(system.reach)
+    factor = rounding_factor(system)
+    cost = factor * system.reach
+    stop = system.inputs
+    for k, hinge in enumerate(relaxed):
+        inner = system.blocks[k]
+        inherited = xp.matmul(xp.abs(inner.weights), cost[:, :stop, None])[..., 0]
+        slope = xp.maximum(hinge.lower_slope, hinge.upper_slope)
+        rounding = slope * (inner.radius + factor * system.sizes[k] + inherited) + factor * hinge.upper_offset
+        place = slice(stop, stop + inner.rows)
+        cost[:, place] = cost[:, place] + rounding * SLACK
+        stop += inner.rows
+    return cost
+
+
+def rounding_factor(system: FoldedSystem) -> float:
+    """gamma_n with n above the number of terms of any sum in a backward pass over the system."""
+    terms = 2 * (system.units + system.inputs) + 4 * len(system.blocks) + 32
+    return gamma(terms, dtype_name(system.reach))
+
+
+def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, cost) -> LinearForm:
     """Linear lower bounds over the inputs of rows that use the symbols of the first len(relaxed) blocks.
 
-    size (batch, rows): |weights| . reach + |constant| of the rows.
+    size (batch, rows): |weights| . reach + |constant| of the rows; cost: of `costs`, for at least those symbols.
     """
     xp = namespace(block.weights)
-    dtype = dtype_name(block.weights)
-    factor = gamma(system.units + system.inputs + 2 * len(system.blocks) + 16, dtype)
-    coefficients, constant = block.weights, block.constant
-    error = block.radius + factor * size
-    stop = coefficients.shape[2]
+    stop = block.weights.shape[2]
+    coefficients, constant = copy(block.weights), block.constant
+    error = block.radius + rounding_factor(system) * size
+    error = error + xp.matmul(xp.abs(block.weights), cost[:, :stop, None])[..., 0]
     for k in range(len(relaxed) - 1, -1, -1):
         inner, hinge = system.blocks[k], relaxed[k]
         start = stop - inner.rows
         part = coefficients[:, :, start:stop]
-        positive = xp.maximum(part, 0.0 * part)
-        negative = part - positive
-        rising = positive * hinge.lower_slope[:, None, :]
-        falling = negative * hinge.upper_slope[:, None, :]
-        entering = rising + falling
-        coefficients = coefficients[:, :, :start] + xp.matmul(entering, inner.weights)
-        moved = xp.matmul(negative, hinge.upper_offset[:, :, None])[..., 0]
-        constant = constant + xp.matmul(entering, inner.constant[:, :, None])[..., 0] + moved
-        weight = inner.radius + factor * system.sizes[k]
-        error = error + xp.matmul(rising - falling, weight[:, :, None])[..., 0] - factor * moved
+        negative = xp.minimum(part, 0.0 * part)
+        constant = constant + xp.matmul(negative, hinge.upper_offset[:, :, None])[..., 0]
+        # part * lower_slope where positive, part * upper_slope where negative
+        entering = part * hinge.lower_slope[:, None, :]
+        entering += negative * (hinge.upper_slope - hinge.lower_slope)[:, None, :]
+        constant = constant + xp.matmul(entering, inner.constant[:, :, None])[..., 0]
+        coefficients[:, :, :start] += xp.matmul(entering, inner.weights)
         stop = start
-    return LinearForm(coefficients, constant, error * STEP_SLACK + underflow(4 * system.units + 16, dtype))
+    error = error * SLACK + underflow(4 * system.units + 16, dtype_name(block.weights))
+    return LinearForm(coefficients[:, :, : system.inputs], constant, error)
 
 
 def unit_bounds(system: FoldedSystem, box: Box, known: list | None = None) -> tuple[list, list[Hinges]]:
@@ -96,5 +120,7 @@ def row_bounds(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, 
         xp.concat([block.constant, -block.constant], axis=1),
         xp.concat([block.radius, block.radius], axis=1),
     )
-    least = box.minimum(pull(system, relaxed, double, xp.concat([size, size], axis=1)))
+    size = xp.concat([size, size], axis=1)
+    least = box.minimum(pull(system, relaxed, double, size, costs(system, relaxed)))
     return least[:, : block.rows], -least[:, block.rows :]
+

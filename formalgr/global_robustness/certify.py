@@ -6,17 +6,19 @@ local proof, which is printed beside it.
 
 import enum
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
+from formalgr import __version__
 from formalgr.core.budget import Budget
-from formalgr.core.errors import UsageError
+from formalgr.core.errors import InputError, UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Guarantee, Reason, Stage, Verdict
-from formalgr.global_robustness.frontier import Counts, check_alpha, check_delta
+from formalgr.global_robustness.frontier import Counts, check_alpha, check_delta, refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
 from formalgr.global_robustness.study import Study
@@ -127,66 +129,95 @@ def certify(
     directory, finished samples are kept in its ledger and the same call goes on from them. Raises UsageError on eps,
     delta or alpha outside their domain, ModelError when networks do not fit, Refused when a ledger has other settings.
     """
-    options, budget = options or CertifyOptions(), budget or Budget()
-    radius = radius_of(epsilon)
     check_delta(delta)
     check_alpha(alpha)
+    claim = _Claim(study, radius_of(epsilon), float(delta), float(alpha), options or CertifyOptions())
+    budget = budget or Budget()
     for label in study.classes:
-        study.composed(label)  # bad input is found before any work is done
-    checker = SampleChecker(study, radius, options.seed, options.local)
-    settings = _settings(study, radius, delta, alpha, options)
-    with _open_ledger(options.directory, settings) as ledger:
-        records = _check_samples(checker, options, budget, progress, ledger)
-    return _conclude(study, records, radius, delta, alpha, options, budget)
+        study.unsafe(label)  # bad input is found before any work is done
+    with _open_ledger(claim) as ledger:
+        records = _check_samples(claim, budget, progress, ledger)
+    return _conclude(claim, records, budget)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What is asked: of which study, at which eps, delta and alpha, on which samples."""
+
+    study: Study
+    epsilon: Fraction
+    delta: float
+    alpha: float
+    options: CertifyOptions
+
+    @cached_property
+    def latents(self) -> dict[int, str]:
+        """SHA-256 of the latents of every class."""
+        samples, seed = self.options.samples, self.options.seed
+        return {
+            label: latents_sha256(self.study.prior(label).sample(seed, label, 0, samples))
+            for label in self.study.classes
+        }
+
+    @property
+    def settings(self) -> dict:
+        """What the records of a ledger depend on: with one of these changed, they answer another question.
+
+        delta and alpha are among them because choosing them after seeing records would cost confidence.
+        """
+        study, options = self.study, self.options
+        return {
+            "formalgr": __version__,
+            "networks": {str(k): [source.sha256 for source in study.composed(k).sources] for k in study.classes},
+            "between": study.between,
+            "label rule": study.label_rule,
+            "epsilon": str(self.epsilon),
+            "delta": self.delta,
+            "alpha": self.alpha,
+            "samples": options.samples,
+            "seed": options.seed,
+            "latents": {str(label): digest for label, digest in self.latents.items()},
+            "require": options.local.require.name,
+            "solver": options.local.solver,
+        }
 
 
 @contextmanager
-def _open_ledger(directory: Path | None, settings: dict) -> Iterator[Ledger | None]:
-    if directory is None:
+def _open_ledger(claim: _Claim) -> Iterator[Ledger | None]:
+    if claim.options.directory is None:
         yield None
         return
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    with Ledger(Path(directory) / "ledger.sqlite", settings) as ledger:
+    directory = Path(claim.options.directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be used as a folder: {error.strerror or error}") from None
+    with Ledger(directory / "ledger.sqlite", claim.settings) as ledger:
         yield ledger
 
 
-def _settings(study: Study, epsilon: Fraction, delta: float, alpha: float, options: CertifyOptions) -> dict:
-    """What the records of a ledger depend on."""
-    sources = {str(label): [s.sha256 for s in study.composed(label).sources] for label in study.classes}
-    return {
-        "networks": sources,
-        "between": study.between,
-        "label rule": study.label_rule,
-        "epsilon": str(epsilon),
-        "delta": delta,
-        "alpha": alpha,
-        "samples": options.samples,
-        "seed": options.seed,
-        "require": options.local.require.name,
-        "solver": options.local.solver,
-    }
+def _key(label: int, index: int) -> str:
+    return f"{label}/{index}"
 
 
-def _units(study: Study, samples: int) -> list[Unit]:
-    return [
-        Unit(label, start, min(UNIT, samples - start))
-        for label in study.classes
-        for start in range(0, samples, UNIT)
-    ]
+def _missing(claim: _Claim, known: Mapping[str, SampleRecord]) -> list[Unit]:
+    """Units of the samples that have no record."""
+    samples, units = claim.options.samples, []
+    for label in claim.study.classes:
+        for start in range(0, samples, UNIT):
+            indices = range(start, min(start + UNIT, samples))
+            open_indices = tuple(index for index in indices if _key(label, index) not in known)
+            units += [Unit(label, open_indices)] if open_indices else []
+    return units
 
 
-def _key(record: SampleRecord) -> str:
-    return f"{record.label}/{record.index}"
-
-
-def _check_samples(
-    checker: SampleChecker, options: CertifyOptions, budget: Budget, progress: Progress, ledger: Ledger | None
-) -> list[SampleRecord]:
+def _check_samples(claim: _Claim, budget: Budget, progress: Progress, ledger: Ledger | None) -> list[SampleRecord]:
     """Records of all samples, in order; decided ones go to the ledger as soon as their unit is done."""
+    study, options = claim.study, claim.options
+    checker = SampleChecker(study, claim.epsilon, options.seed, options.local)
     known = {} if ledger is None else {k: SampleRecord.from_json(body) for k, body in ledger.all("sample").items()}
-    units = _units(checker.study, options.samples)
-    missing = [u for u in units if any(f"{u.label}/{u.start + k}" not in known for k in range(u.count))]
-    total = options.samples * len(checker.study.classes)
+    missing = _missing(claim, known)
+    total = options.samples * len(study.classes)
 
     def report(note: str) -> None:
         counts = Counter(record.verdict for record in known.values())
@@ -198,24 +229,26 @@ def _check_samples(
         for unit in missing:
             if budget.expired:
                 return
-            yield replace(unit, seconds=budget.remaining)
+            yield replace(unit, budget=Budget(budget.remaining))
 
     report("starting")
-    for unit, records in run(checker, in_time(), min(options.jobs, max(1, len(missing)))):
-        known.update({_key(record): record for record in records})
-        if ledger is not None:
-            decided = [record for record in records if record.verdict is not Verdict.UNKNOWN]
-            ledger.put("sample", {_key(record): record.to_json() for record in decided})
-        report(f"class {unit.label}")
+    with closing(run(checker, in_time(), min(options.jobs, max(1, len(missing))))) as finished:
+        for unit, records in finished:
+            known.update({_key(record.label, record.index): record for record in records})
+            if ledger is not None:
+                decided = [record for record in records if record.verdict is not Verdict.UNKNOWN]
+                ledger.put("sample", {_key(one.label, one.index): one.to_json() for one in decided})
+            report(f"class {unit.label}")
     for unit in missing:
         for record in unfinished(unit, Reason.TIMEOUT):
-            known.setdefault(_key(record), record)
-    return [known[f"{u.label}/{u.start + k}"] for u in units for k in range(u.count)]
+            known.setdefault(_key(record.label, record.index), record)
+    return [known[_key(label, index)] for label in study.classes for index in range(options.samples)]
 
 
-def _conclude(study, records, epsilon, delta, alpha, options, budget) -> GlobalCertificate:
+def _conclude(claim: _Claim, records: Sequence[SampleRecord], budget: Budget) -> GlobalCertificate:
     """Counts, bounds and verdicts from the records of a finished or stopped run."""
-    classes, refute_alpha = [], 1.0 - (1.0 - alpha) ** (1.0 / len(study.classes))
+    study, delta, alpha = claim.study, claim.delta, claim.alpha
+    classes, refute_alpha = [], refutation_alpha(alpha, len(study.classes))
     for label in study.classes:
         mine = [record for record in records if record.label == label]
         verdicts = Counter(record.verdict for record in mine)
@@ -227,8 +260,7 @@ def _conclude(study, records, epsilon, delta, alpha, options, budget) -> GlobalC
             sum(record.misclassified for record in mine),
         )
         lower, upper, verdict = certify_class(counts, delta, alpha, refute_alpha)
-        latents = study.prior(label).sample(options.seed, label, 0, options.samples)
-        classes.append(ClassResult(label, counts, lower, upper, verdict, latents_sha256(latents)))
+        classes.append(ClassResult(label, counts, lower, upper, verdict, claim.latents[label]))
     proofs = [record.guarantee for record in records if record.verdict is not Verdict.UNKNOWN]
     stages = Counter(record.stage.value for record in records if record.stage is not None)
     seconds: Counter = Counter()
@@ -238,7 +270,7 @@ def _conclude(study, records, epsilon, delta, alpha, options, budget) -> GlobalC
     notes = tuple(sorted({note for label in study.classes for note in study.composed(label).notes}))
     return GlobalCertificate(
         overall([result.verdict for result in classes]),
-        epsilon,
+        claim.epsilon,
         delta,
         alpha,
         min(proofs, default=Guarantee.NONE),
@@ -246,7 +278,7 @@ def _conclude(study, records, epsilon, delta, alpha, options, budget) -> GlobalC
         tuple(records),
         {stage.value: stages[stage.value] for stage in Stage},
         {"total": budget.elapsed, **dict(seconds)},
-        options.seed,
+        claim.options.seed,
         tuple(sorted(networks, key=lambda source: source.path)),
         notes,
     )

@@ -24,10 +24,25 @@ def check_delta(delta: float) -> None:
         raise UsageError(f"delta must be in [0, 1], got {delta}")
 
 
+def refutation_alpha(alpha: float, classes: int) -> float:
+    """1 - (1 - alpha)^(1 / classes): the level of each class when ONE refutation among independent classes decides.
+
+    Without cancellation, so that it stays positive and accurate for the smallest alpha.
+    """
+    check_alpha(alpha)
+    return -math.expm1(math.log1p(-alpha) / classes)
+
+
+def _check_counts(failures: int, samples: int) -> None:
+    if not 0 <= failures <= samples:
+        raise ValueError(f"failures must be in [0, {samples}], the number of samples, got {failures}")
+
+
 def upper_bound(failures: int, samples: int, alpha: float) -> float:
     """p with P(failure) <= p at confidence 1 - alpha (one-sided Clopper-Pearson); 1 when nothing was sampled."""
     check_alpha(alpha)
-    if failures >= samples:
+    _check_counts(failures, samples)
+    if failures == samples:
         return 1.0
     from scipy.stats import beta
 
@@ -37,7 +52,8 @@ def upper_bound(failures: int, samples: int, alpha: float) -> float:
 def lower_bound(failures: int, samples: int, alpha: float) -> float:
     """p with P(failure) >= p at confidence 1 - alpha (one-sided Clopper-Pearson); 0 without a failure."""
     check_alpha(alpha)
-    if failures <= 0:
+    _check_counts(failures, samples)
+    if failures == 0:
         return 0.0
     from scipy.stats import beta
 

@@ -4,6 +4,7 @@ In: seed, class, sample index. Out: float32 latents. Trust: sound (a sample depe
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,14 @@ class LatentPrior:
 
     def sample(self, seed: int, label: int, start: int, count: int) -> np.ndarray:
         """Latents start .. start + count - 1 of class `label`, (count, latent) float32; the same for every schedule."""
+        return self.at(seed, label, range(start, start + count))
+
+    def at(self, seed: int, label: int, indices: Iterable[int]) -> np.ndarray:
+        """The latents of class `label` with these indices, (len(indices), latent) float32."""
         rows = [
-            sample_generator(seed, label, index).standard_normal(self.latent, dtype=np.float64)
-            for index in range(start, start + count)
+            sample_generator(seed, label, index).standard_normal(self.latent, dtype=np.float64) for index in indices
         ]
-        return np.array(rows, dtype=np.float32).reshape(count, self.latent)
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.latent)
 
 
 def latents_sha256(latents: np.ndarray) -> str:

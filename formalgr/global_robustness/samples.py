@@ -3,17 +3,21 @@
 In: Study, eps, sample indices. Out: SampleRecord. Trust: sound (records repeat what the pipeline proved or replayed).
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
+from formalgr.attacks.replay import Replayer
 from formalgr.core.box import outward
 from formalgr.core.budget import Budget
+from formalgr.core.errors import Refused
 from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.global_robustness.study import Study
+from formalgr.graph.network import Network
 from formalgr.spec.query import Query
-from formalgr.spec.robustness import latent_ball, wrong_label
+from formalgr.spec.robustness import latent_ball
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 
@@ -23,12 +27,14 @@ UNIT = 100
 
 @dataclass(frozen=True)
 class Unit:
-    """Samples start .. start + count - 1 of one class, to be done within `seconds` (the rest of the whole run)."""
+    """Samples of one class by their indices, to be done within the budget: what is left of the whole run.
+
+    The budget counts from when the unit is handed out, also while a worker starts or takes over from a dead one.
+    """
 
     label: int
-    start: int
-    count: int
-    seconds: float = float("inf")
+    indices: tuple[int, ...]
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class SampleRecord:
     """The outcome of one sample: enough to count it, to replay its witness and to say how it was decided.
 
     `witness` is the replayed point z' (exact decimals of rationals as "p/q" where float64 cannot hold them), and
-    `misclassified` says that the classifier is wrong at the latent itself.
+    `misclassified` says that the classifier is wrong at the latent itself, beyond any rounding.
     """
 
     label: int
@@ -76,9 +82,8 @@ class SampleRecord:
 
 def unfinished(unit: Unit, reason: Reason) -> list[SampleRecord]:
     """Records of samples that nobody checked: unknown, never dropped."""
-    indices = range(unit.start, unit.start + unit.count)
     return [
-        SampleRecord(unit.label, k, Verdict.UNKNOWN, Guarantee.NONE, None, reason, False, {}) for k in indices
+        SampleRecord(unit.label, k, Verdict.UNKNOWN, Guarantee.NONE, None, reason, False, {}) for k in unit.indices
     ]
 
 
@@ -92,19 +97,36 @@ class SampleChecker:
     options: VerifyOptions
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
-        network = self.study.composed(unit.label)
-        latents = self.study.prior(unit.label).sample(self.seed, unit.label, unit.start, unit.count)
-        unsafe = wrong_label(unit.label, network.graph.outputs, self.study.label_rule)
+        network, unsafe = self.study.composed(unit.label), self.study.unsafe(unit.label)
+        latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
         queries = [Query(latent_ball(latent, self.epsilon), unsafe) for latent in latents]
-        outcomes = verify_batch(network, queries, self.options, Budget(unit.seconds))
-        centers = outward([latent_ball(latent, 0) for latent in latents]).center
-        wrong = unsafe.excess(network.graph.evaluate(centers)) <= 0.0
+        outcomes = verify_batch(network, queries, self.options, unit.budget)
+        wrong = _proven_wrong(network, [Query(latent_ball(latent, 0), unsafe) for latent in latents])
         return [
-            _record(unit.label, unit.start + k, outcome, bool(wrong[k])) for k, outcome in enumerate(outcomes)
+            _record(unit.label, index, outcome, k in wrong)
+            for k, (index, outcome) in enumerate(zip(unit.indices, outcomes, strict=True))
         ]
 
 
+def _proven_wrong(network: Network, points: Sequence[Query]) -> set[int]:
+    """Positions of the single points whose outputs are unsafe beyond any rounding; all share one unsafe set."""
+    unsafe, replayer = points[0].unsafe, Replayer(network)
+    boxes = outward([query.box for query in points])
+    suspects = np.nonzero(unsafe.excess(network.graph.evaluate(boxes.center)) <= 0.0)[0].tolist()
+    if not suspects:
+        return set()
+    outputs = network.graph.intervals(boxes[np.array(suspects)].interval(network.graph.input_shape))[-1]
+    surely = unsafe.surely_contains(outputs.reshape((network.graph.outputs,)))
+    return {
+        k
+        for k, sure in zip(suspects, surely.tolist(), strict=True)
+        if sure or replayer.replay(points[k], points[k].box.lower) is not None
+    }
+
+
 def _record(label: int, index: int, outcome: Outcome, wrong: bool) -> SampleRecord:
+    if wrong and outcome.verdict is Verdict.HOLDS:
+        raise Refused(f"sample {index} of class {label} is wrong at its latent and was proven robust around it: a bug")
     counterexample = outcome.counterexample
     violated = outcome.verdict is Verdict.VIOLATED
     return SampleRecord(

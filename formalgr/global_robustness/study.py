@@ -11,6 +11,8 @@ from formalgr.core.errors import ModelError, UsageError
 from formalgr.global_robustness.prior import LatentPrior
 from formalgr.graph.compose import compose
 from formalgr.graph.network import Network, load
+from formalgr.spec.robustness import wrong_label
+from formalgr.spec.unsafe import UnsafeSet
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,18 @@ class Study:
         return self._network("classifier", self.classifier)
 
     def composed(self, label: int) -> Network:
-        """C after G_label, loaded and checked once. Raises UsageError for a class that C does not have."""
+        """C after G_label, loaded and checked once. Raises UsageError for a class that C does not have.
+
+        A classifier with one output is refused (ModelError): its label never changes, every claim would hold.
+        """
         if label not in self.generators:
             raise UsageError(f"class {label} has no generator; the study has {list(self.classes)}")
         classifier = self.classifier_network()
+        if classifier.graph.outputs < 2:
+            raise ModelError(
+                f"the classifier has {classifier.graph.outputs} output, and a label needs at least two to choose from; "
+                "give a score of one class as two outputs (s, -s)"
+            )
         if label >= classifier.graph.outputs:
             raise UsageError(
                 f"class index must be in [0, {classifier.graph.outputs - 1}] for this classifier, got {label}"
@@ -60,6 +70,10 @@ class Study:
             generator = self._network(f"generator {label}", self.generators[label])
             self._made[key] = compose(generator, classifier, self.between)
         return self._made[key]
+
+    def unsafe(self, label: int) -> UnsafeSet:
+        """The outputs that the classifier does not call `label`. Raises UsageError for an unknown label rule."""
+        return wrong_label(label, self.composed(label).graph.outputs, self.label_rule)
 
     def prior(self, label: int) -> LatentPrior:
         """The prior of the class's generator."""

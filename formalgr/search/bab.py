@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.bounds.base import rows_of
-from formalgr.bounds.crown import lower_forms
-from formalgr.bounds.forward import ForwardBounder
 from formalgr.core.arrays import NUMPY, Arrays, to_numpy
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
@@ -66,8 +64,17 @@ class SearchResult:
             self.reasons[query] = reason
 
 
-Confirm = Callable[[int, np.ndarray], bool]
-"""(query, point (inputs,)) -> whether the point was replayed as a counterexample of the query."""
+@dataclass(frozen=True)
+class Helpers:
+    """What the search asks of its caller.
+
+    confirm(query, point) replays a point: whether it is a counterexample. attack(queries) looks for counterexamples of
+    queries that root bounds left open: which ones it found, (queries,) bool. report(result) is told of progress.
+    """
+
+    confirm: Callable[[int, np.ndarray], bool]
+    attack: Callable[[np.ndarray], np.ndarray]
+    report: Callable[[SearchResult], None]
 
 
 @dataclass(frozen=True)
@@ -96,17 +103,7 @@ class BranchAndBound:
         per_box = 8 * 6 * widest * min(2 * widest, 512)
         self._batch = int(max(1, min(options.batch, options.batch_bytes // per_box)))
 
-    def screen(self, box: Box) -> np.ndarray:
-        """Which boxes forward bounds alone prove safe, (batch,) bool."""
-        safe = np.zeros(len(box), dtype=bool)
-        for start in range(0, len(box), self._batch):
-            part = slice(start, start + self._batch)
-            moved = box[part].to(self._arrays)
-            form = lower_forms(self._graph, ForwardBounder().node_bounds(self._graph, moved), self._rows)
-            safe[part] = ~np.any(self._unsafe.open_polytopes(to_numpy(moved.minimum(form))), axis=1)
-        return safe
-
-    def run(self, box: Box, confirm: Confirm, budget: Budget, report: Callable[[SearchResult], None]) -> SearchResult:
+    def run(self, box: Box, helpers: Helpers, budget: Budget) -> SearchResult:
         """Decide every query (one box each); a query is PROVEN only when nothing of its box is left."""
         number = len(box)
         result = SearchResult(
@@ -126,7 +123,7 @@ class BranchAndBound:
                     result.give_up(query, Reason.TIMEOUT)
                 break
             started = budget.elapsed
-            children = self._step(chunk, confirm, result)
+            children = self._step(chunk, helpers, result)
             np.subtract.at(waiting, chunk.owner, 1)
             np.add.at(result.boxes, chunk.owner, 1)
             if children is not None:
@@ -134,7 +131,7 @@ class BranchAndBound:
                 stack.append(children)
             np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
             self._close(result, np.unique(chunk.owner), waiting)
-            report(result)
+            helpers.report(result)
         return result
 
     def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
@@ -173,7 +170,7 @@ class BranchAndBound:
             elif result.seconds[query] >= self._options.seconds_per_query:
                 result.give_up(query, Reason.TIMEOUT)
 
-    def _step(self, chunk: _Chunk, confirm: Confirm, result: SearchResult) -> _Chunk | None:
+    def _step(self, chunk: _Chunk, helpers: Helpers, result: SearchResult) -> _Chunk | None:
         """Bound one batch; the children of what stays open."""
         form, lower, state = self._relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
@@ -181,9 +178,15 @@ class BranchAndBound:
         left = np.nonzero(np.any(still, axis=1))[0]
         if left.size == 0:
             return None
+        if chunk.state is None:
+            found = helpers.attack(chunk.owner[left])
+            result.states[chunk.owner[left[found]]] = State.VIOLATED
+            left = left[~found]
+            if left.size == 0:
+                return None
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
-        self._try_points(box, owner, form, lower, confirm, result)
+        self._try_points(box, owner, form, lower, helpers, result)
         # a box that contraction made tiny is bounded once more: over it the bounds are as good as the values
         scale = 1.0 + np.max(np.abs(box.upper), axis=1)
         tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * scale
@@ -200,7 +203,7 @@ class BranchAndBound:
             state = self._relaxer.descend(state[left[keep]])[twice]
         return _Chunk(box[keep].split(axes), owner[keep][twice], state)
 
-    def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, confirm, result) -> None:
+    def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, helpers, result) -> None:
         """Look for violations at the center and at the corner that the worst row points to; one replay per query."""
         corner = box.minimiser(form)[np.arange(len(box)), np.argmin(lower, axis=1)]
         points = np.concatenate([box.center, corner])
@@ -212,5 +215,5 @@ class BranchAndBound:
                 return
             if query not in tried and result.states[query] == State.OPEN:
                 tried.add(query)
-                if confirm(query, points[index]):
+                if helpers.confirm(query, points[index]):
                     result.states[query] = State.VIOLATED

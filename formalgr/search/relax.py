@@ -14,7 +14,7 @@ import numpy as np
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder, lower_forms
-from formalgr.bounds.folded import pull, unit_bounds
+from formalgr.bounds.folded import costs, pull, unit_bounds
 from formalgr.core import arrays as arrays_of
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem
@@ -73,7 +73,7 @@ class FoldedRelaxer(Relaxer):
         else:
             system = state.system
             bounds, relaxed = unit_bounds(system, box, state.bounds)
-        form = pull(system, relaxed, system.outputs, system.sizes[-1])
+        form = pull(system, relaxed, system.outputs, system.sizes[-1], costs(system, relaxed))
         return form, box.minimum(form), State(system, bounds)
 
     def descend(self, state: State | None) -> State | None:

@@ -17,15 +17,16 @@ from formalgr.core.box import outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
 from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.graph.network import Network
-from formalgr.search.bab import BranchAndBound, SearchResult, State
+from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
 from formalgr.solvers.child import InChild
 from formalgr.solvers.registry import backend
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.stages import attack, solve, stage_of, unstable_units
+from formalgr.verify.stages import Context, attack, solve, stage_of, unstable_units
 
 
 class _Batch:
@@ -37,7 +38,7 @@ class _Batch:
         self.options = options
         self.budget = budget
         self.unsafe = queries[0].unsafe
-        self.replayer = Replayer(network)
+        self.context = Context(Replayer(network), named_generator(options.seed, "attack"), budget)
         self.outcomes: list[Outcome | None] = [None] * len(queries)
         self.reasons: list[Reason] = [Reason.TIMEOUT] * len(queries)
         self.notes: list[tuple[str, ...]] = [()] * len(queries)
@@ -172,7 +173,7 @@ def _decide(batch: _Batch) -> None:
     """Run the stages in order of cost; fill every outcome."""
     _trivial(batch)
     if batch.options.solver == "auto":
-        for stage in (_attack, _screen, _branch, _solvers):
+        for stage in (_centers, _branch, _solvers):
             if batch.waiting and not batch.budget.expired:
                 stage(batch)
     else:
@@ -190,60 +191,72 @@ def _trivial(batch: _Batch) -> None:
             batch.holds(position, Guarantee.FLOAT_SOUND, Stage.BOUNDS)
         elif any(polytope.rows == 0 for polytope in query.unsafe.polytopes):
             # every output is unsafe, so any point will do
-            counterexample = batch.replayer.replay(query, query.box.lower)
+            counterexample = batch.context.replayer.replay(query, query.box.lower)
             batch.violated(position, counterexample, Stage.ATTACK)
 
 
-def _attack(batch: _Batch) -> None:
+def _centers(batch: _Batch) -> None:
+    """The center and a few points of each box: what is wrong in plain sight costs no bounds."""
     started, positions = batch.budget.elapsed, batch.waiting
-    found = attack(
-        batch.network, [batch.queries[k] for k in positions], batch.options, batch.budget, batch.replayer
-    )
+    found = attack(batch.network, [batch.queries[k] for k in positions], batch.options.random, batch.context)
     batch.charge(Stage.ATTACK, positions, started)
     for index, counterexample in found.items():
         batch.violated(positions[index], counterexample, Stage.ATTACK)
     batch.tick("attack")
 
 
-def _screen(batch: _Batch) -> None:
-    """Forward bounds: the cheapest proof."""
-    started, positions = batch.budget.elapsed, batch.waiting
-    search = BranchAndBound(batch.network.graph, batch.unsafe, batch.options.branch)
-    safe = search.screen(outward([batch.queries[k].box for k in positions]))
-    batch.charge(Stage.BOUNDS, positions, started)
-    for index in np.nonzero(safe)[0].tolist():
-        batch.holds(positions[index], Guarantee.FLOAT_SOUND, Stage.BOUNDS)
-    batch.tick("bounds")
-
-
 def _branch(batch: _Batch) -> None:
-    """Backward bounds at the root, branch and bound below it."""
-    positions = batch.waiting
-    found: dict[int, Counterexample] = {}
-
-    def confirm(query: int, point: np.ndarray) -> bool:
-        counterexample = batch.replayer.replay(batch.queries[positions[query]], point.tolist())
-        if counterexample is not None:
-            found[query] = counterexample
-        return counterexample is not None
-
+    """Backward bounds at the root, gradient attacks on what they leave open, branch and bound below."""
+    search = _Search(batch)
     limits = replace(batch.options.branch, seconds_per_query=batch.options.seconds_per_query)
-    search = BranchAndBound(batch.network.graph, batch.unsafe, limits)
-    result = search.run(
-        outward([batch.queries[k].box for k in positions]),
-        confirm,
-        batch.budget,
-        lambda state: batch.tick("branch and bound", state),
-    )
-    for index, position in enumerate(positions):
+    engine = BranchAndBound(batch.network.graph, batch.unsafe, limits)
+    box = outward([batch.queries[k].box for k in search.positions])
+    result = engine.run(box, Helpers(search.confirm, search.attack, search.report), batch.budget)
+    for index, position in enumerate(search.positions):
         stage = Stage.BRANCH if result.boxes[index] > 1 else Stage.BOUNDS
+        batch.spent[Stage.ATTACK][position] += search.attacked[index]
         batch.spent[stage][position] += result.seconds[index]
         if result.states[index] == State.PROVEN:
             batch.holds(position, Guarantee.FLOAT_SOUND, stage)
         elif result.states[index] == State.VIOLATED:
-            batch.violated(position, found[index], stage)
+            batch.violated(position, search.found[index], Stage.ATTACK if index in search.by_attack else stage)
         else:
             batch.reasons[position] = result.reasons[index] or Reason.TIMEOUT
+
+
+class _Search:
+    """What branch and bound asks back, for the undecided queries of a batch."""
+
+    def __init__(self, batch: _Batch):
+        self.batch = batch
+        self.positions = batch.waiting
+        self.found: dict[int, Counterexample] = {}
+        self.by_attack: set[int] = set()
+        self.attacked = np.zeros(len(self.positions), dtype=np.float64)
+
+    def confirm(self, query: int, point: np.ndarray) -> bool:
+        """Replay one point."""
+        counterexample = self.batch.context.replayer.replay(
+            self.batch.queries[self.positions[query]], point.tolist()
+        )
+        if counterexample is not None:
+            self.found[query] = counterexample
+        return counterexample is not None
+
+    def attack(self, queries: np.ndarray) -> np.ndarray:
+        """Gradient descent on the queries; which ones are violated."""
+        batch, started = self.batch, self.batch.budget.elapsed
+        chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
+        found = attack(batch.network, chosen, batch.options.pgd, batch.context)
+        for index, counterexample in found.items():
+            self.found[int(queries[index])] = counterexample
+            self.by_attack.add(int(queries[index]))
+        self.attacked[queries] += (batch.budget.elapsed - started) / len(queries)
+        return np.isin(np.arange(len(queries)), list(found))
+
+    def report(self, result: SearchResult) -> None:
+        """Tell where the search stands."""
+        self.batch.tick("branch and bound", result)
 
 
 def _solvers(batch: _Batch) -> None:
@@ -271,7 +284,7 @@ def _ask(batch: _Batch, position: int, name: str) -> None:
     started = batch.budget.elapsed
     child = batch.solver(name)
     budget = batch.budget.within(min(left, batch.options.solver_seconds))
-    finding = solve(batch.network, batch.queries[position], child, budget, batch.replayer)
+    finding = solve(batch.network, batch.queries[position], child, budget, batch.context.replayer)
     stage = stage_of(child)
     batch.charge(stage, [position], started)
     if finding.counterexample is not None:

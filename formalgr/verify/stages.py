@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from formalgr.attacks.base import Attack
 from formalgr.attacks.replay import Replayer
 from formalgr.bounds.base import NodeBounds, rows_of
 from formalgr.bounds.crown import CrownBounder, lower_forms
@@ -15,13 +16,11 @@ from formalgr.core.arrays import NUMPY
 from formalgr.core.box import Box, inward_float32, outward
 from formalgr.core.budget import Budget
 from formalgr.core.rounding import SOLVER_MARGIN
-from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
 from formalgr.graph.network import Network
 from formalgr.search.encoding import encode
 from formalgr.solvers.base import Backend, Status
 from formalgr.spec.query import Query
-from formalgr.verify.options import VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,24 @@ class SolverFinding:
     note: str = ""
 
 
-def attack(network: Network, queries: list[Query], options: VerifyOptions, budget: Budget, replayer: Replayer) -> dict:
+@dataclass(frozen=True)
+class Context:
+    """What every stage of a batch shares: the replayer, the random generator of attacks, the budget."""
+
+    replayer: Replayer
+    random: np.random.Generator
+    budget: Budget
+
+
+def attack(network: Network, queries: list[Query], method: Attack, context: Context) -> dict[int, Counterexample]:
     """Replayed counterexamples by position in `queries`; all queries share one unsafe set."""
-    unsafe = queries[0].unsafe
     box = inward_float32([query.box for query in queries])
-    random = named_generator(options.seed, "attack")
+    result = method.run(network.graph, box, queries[0].unsafe, context.random, context.budget)
     found: dict[int, Counterexample] = {}
-    for method in (options.random, options.pgd):
-        waiting = [k for k in range(len(queries)) if k not in found]
-        if not waiting or budget.expired:
-            break
-        result = method.run(network.graph, box[np.array(waiting)], unsafe, random, budget)
-        for position in np.nonzero(result.excess <= 0.0)[0].tolist():
-            query = waiting[position]
-            counterexample = replayer.replay(queries[query], result.points[position].tolist())
-            if counterexample is not None:
-                found[query] = counterexample
+    for position in np.nonzero(result.excess <= 0.0)[0].tolist():
+        counterexample = context.replayer.replay(queries[position], result.points[position].tolist())
+        if counterexample is not None:
+            found[position] = counterexample
     return found
 
 
