@@ -35,38 +35,47 @@ def gradient(graph: Graph, values: list, cotangent):
 
 @dataclass(frozen=True, kw_only=True)
 class PgdAttack(Attack):
-    """`restarts` descents of `steps` sign steps; restart k aims at the k-th nearest polytope of the unsafe set.
+    """`restarts` rounds of descents of `steps` sign steps; each round aims at the next nearest polytope.
 
-    The first restart starts at the center, the others at random points. The step shrinks from `step` radii to a
-    twentieth of it. Stops early for boxes where a point with excess <= 0 is found.
+    The first descent starts at the center, the others at random points. Few boxes get several starts at once, up to
+    `points` in a batch, which costs hardly more than one. The step shrinks from `step` radii to a twentieth of it.
+    Boxes where a point with excess <= 0 is found get no more rounds.
     """
 
     steps: int = 16
     restarts: int = 3
     step: float = 0.5
+    points: int = 128
 
     def __post_init__(self):
-        if self.steps < 1 or self.restarts < 1 or not self.step > 0:
-            raise ValueError("PGD needs steps >= 1, restarts >= 1 and step > 0")
+        if self.steps < 1 or self.restarts < 1 or self.points < 1 or not self.step > 0:
+            raise ValueError("PGD needs steps, restarts and points >= 1 and step > 0")
 
     def run(self, graph: Graph, box: Box, unsafe: UnsafeSet, random: np.random.Generator, budget: Budget) -> Candidates:
         center = representable(box.center, box)
         best = Candidates(center, unsafe.excess(graph.evaluate(center)))
+        if not unsafe.polytopes:
+            return best
         for restart in range(self.restarts):
-            open_boxes = np.nonzero(best.excess > 0.0)[0]
-            if open_boxes.size == 0 or budget.expired or not unsafe.polytopes:
+            waiting = np.nonzero(best.excess > 0.0)[0]
+            if waiting.size == 0 or budget.expired:
                 break
-            part = box[open_boxes]
-            start = center[open_boxes]
-            if restart:
-                start = representable(random.uniform(part.lower, part.upper), part)
-            found = self._descend(graph, part, unsafe, start, restart)
-            points, excess = best.points.copy(), best.excess.copy()
-            points[open_boxes], excess[open_boxes] = found.points, found.excess
-            best = best.better(points, excess)
+            copies = max(1, self.points // waiting.size)
+            chosen = np.tile(waiting, copies)
+            part = box[chosen]
+            start = representable(random.uniform(part.lower, part.upper), part)
+            if restart == 0:
+                start[: waiting.size] = center[waiting]
+            rank = restart + np.repeat(np.arange(copies), waiting.size)
+            found = self._descend(graph, part, unsafe, start, rank)
+            for copy in range(copies):
+                piece = slice(copy * waiting.size, (copy + 1) * waiting.size)
+                points, excess = best.points.copy(), np.full(best.excess.shape, np.inf, dtype=np.float64)
+                points[waiting], excess[waiting] = found.points[piece], found.excess[piece]
+                best = best.better(points, excess)
         return best
 
-    def _descend(self, graph: Graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: int) -> Candidates:
+    def _descend(self, graph: Graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: np.ndarray) -> Candidates:
         reach = 0.5 * (box.upper - box.lower)
         points, target = start, None
         best = Candidates(start, np.full(len(start), np.inf))
@@ -90,7 +99,7 @@ def targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:
     worst = np.stack(
         [np.max(slack[:, unsafe.owners == k], axis=1, initial=-np.inf) for k in range(len(unsafe.polytopes))], axis=1
     )
-    return np.argsort(worst, axis=1)[:, rank % worst.shape[1]]
+    return np.argsort(worst, axis=1)[np.arange(len(rank)), rank % worst.shape[1]]
 
 
 def worst_row(unsafe: UnsafeSet, slack: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Moving unsafe points towards the centers of their balls: the nearer a point, the smaller the upper end of a radius.
 
-In: Graph, centers, unsafe points. Out: points no farther away that still look unsafe. Trust: heuristic.
+In: Graph, balls, unsafe points. Out: points no farther from the centers that still look unsafe. Trust: heuristic.
 
-Two moves in turn. Along a segment to the center the first crossing is found on a grid and then halved. From a point on
-the boundary, the gradient g of its row names the corner z - t sign(g) of the smallest ball that the linearised row
-reaches: t = (row + g . (z - x)) / ||g||_1 (Hein & Andriushchenko 2017; Croce & Hein 2020 (FAB), eq. 6, with all
-coordinates free).
+Along a segment to the center the first crossing is found on a grid and then halved. From there the ball is squeezed: a
+point is put into a slightly smaller ball and descends by sign steps until it is unsafe again (as in the minimal-norm
+attacks, Brendel et al. 2019, but by whole balls); the squeeze grows after a success and shrinks after a failure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,43 +19,17 @@ from formalgr.graph.network import own_outputs
 from formalgr.spec.unsafe import UnsafeSet
 
 
-@dataclass(frozen=True, kw_only=True)
-class MoveCloser:
-    """`rounds` of both moves; a segment is cut into `pieces`, the first unsafe one halved `halvings` times."""
-
-    rounds: int = 6
-    pieces: int = 16
-    halvings: int = 12
-
-    def __post_init__(self):
-        if self.rounds < 1 or self.pieces < 1 or self.halvings < 0:
-            raise ValueError("moving closer needs rounds >= 1, pieces >= 1 and halvings >= 0")
-
-    def run(self, graph: Graph, box: Box, unsafe: UnsafeSet, centers: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Points (batch, inputs) of the boxes, as near as was found: unsafe in floats, or the given ones.
-
-        box: the balls to stay in; centers and points (batch, inputs), all float64; points are unsafe.
-        """
-        walk = _Walk(graph, box, unsafe, centers)
-        best = walk.along(centers, points, self)
-        for _ in range(self.rounds):
-            corner = walk.along(walk.corners(best), best, self)
-            nearer = walk.along(centers, corner, self)
-            improved = walk.distance(nearer) < 0.999 * walk.distance(best)
-            if not np.any(improved):
-                break
-            best = np.where(improved[:, None], nearer, best)
-        return best
-
-
 @dataclass(frozen=True)
-class _Walk:
-    """Balls, their centers and what is unsafe."""
+class Balls:
+    """Balls to stay in, their centers, and what is unsafe; box bounds and centers (batch, inputs) float64."""
 
     graph: Graph
-    box: Box
     unsafe: UnsafeSet
+    box: Box
     centers: np.ndarray
+
+    def __getitem__(self, index) -> "Balls":
+        return replace(self, box=self.box[index], centers=self.centers[index])
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """L-infinity distance from the centers, (batch,)."""
@@ -67,32 +40,79 @@ class _Walk:
         flat = points.reshape(-1, points.shape[-1])
         return (self.unsafe.excess(own_outputs(self.graph, flat)) <= 0.0).reshape(points.shape[:-1])
 
-    def along(self, start: np.ndarray, stop: np.ndarray, steps: MoveCloser) -> np.ndarray:
-        """The first unsafe point that is found from `start` to the unsafe `stop`, (batch, inputs) each."""
-        shares = np.arange(steps.pieces, dtype=np.float64) / steps.pieces
-        grid = start[:, None, :] + shares[None, :, None] * (stop - start)[:, None, :]
-        wide = Box(*(np.repeat(end, steps.pieces, axis=0) for end in (self.box.lower, self.box.upper)))
-        grid = representable(grid.reshape(-1, grid.shape[-1]), wide).reshape(grid.shape)
-        hit = np.concatenate([self.is_unsafe(grid), np.ones((len(start), 1), dtype=bool)], axis=1)
-        first = np.argmax(hit, axis=1)
-        which = np.arange(len(start))
-        near = np.where((first < steps.pieces)[:, None], grid[which, np.minimum(first, steps.pieces - 1)], stop)
-        safe = np.where((first > 0)[:, None], grid[which, np.maximum(first - 1, 0)], near)
-        for _ in range(steps.halvings):
-            middle = representable(0.5 * safe + 0.5 * near, self.box)
-            bad = self.is_unsafe(middle)[:, None]
+    def repeated(self, number: int) -> Box:
+        """Every ball's box `number` times in a row."""
+        return Box(*(np.repeat(end, number, axis=0) for end in (self.box.lower, self.box.upper)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoveCloser:
+    """A segment is cut into `pieces`, the first unsafe one halved `halvings` times; then `squeezes` of `steps` steps.
+
+    `squeeze` is the share of the radius that the first squeeze takes, `step` the first step's share of the radius.
+    """
+
+    pieces: int = 16
+    halvings: int = 12
+    squeezes: int = 10
+    steps: int = 16
+    squeeze: float = 0.05
+    step: float = 0.3
+
+    def __post_init__(self):
+        if self.pieces < 1 or self.halvings < 0 or self.squeezes < 0 or self.steps < 1:
+            raise ValueError("moving closer needs pieces and steps >= 1, halvings and squeezes >= 0")
+        if not 0.0 < self.squeeze < 1.0 or not self.step > 0.0:
+            raise ValueError("moving closer needs a squeeze in (0, 1) and a step > 0")
+
+    def run(self, balls: Balls, points: np.ndarray) -> np.ndarray:
+        """Points (batch, inputs) as near as was found: unsafe in floats, or the given ones. Given points are unsafe."""
+        best = self.along(balls, points)
+        share = np.full(len(best), self.squeeze, dtype=np.float64)
+        for _ in range(self.squeezes):
+            hit, found = self._descend(balls, best, share)
+            share = np.where(hit, np.minimum(1.5 * share, 0.5), 0.4 * share)
+            if np.any(hit):
+                near = self.along(balls[hit], found[hit])
+                better = balls[hit].distance(near) < balls[hit].distance(best[hit])
+                best[np.nonzero(hit)[0][better]] = near[better]
+        return best
+
+    def along(self, balls: Balls, points: np.ndarray) -> np.ndarray:
+        """The first unsafe point that is found from each center to its unsafe point, (batch, inputs)."""
+        shares = np.arange(self.pieces, dtype=np.float64) / self.pieces
+        grid = balls.centers[:, None, :] + shares[None, :, None] * (points - balls.centers)[:, None, :]
+        grid = representable(grid.reshape(-1, grid.shape[-1]), balls.repeated(self.pieces)).reshape(grid.shape)
+        hit = np.concatenate([balls.is_unsafe(grid), np.ones((len(points), 1), dtype=bool)], axis=1)
+        stops = np.concatenate([grid, points[:, None, :]], axis=1)
+        first, which = np.argmax(hit, axis=1), np.arange(len(points))
+        near, safe = stops[which, first], stops[which, np.maximum(first - 1, 0)]
+        for _ in range(self.halvings):
+            middle = representable(0.5 * safe + 0.5 * near, balls.box)
+            bad = balls.is_unsafe(middle)[:, None]
             near, safe = np.where(bad, middle, near), np.where(bad, safe, middle)
         return near
 
-    def corners(self, points: np.ndarray) -> np.ndarray:
-        """The corners that the linearised worst rows name; coordinates without slope stay within the same ball."""
-        values = self.graph.values(points)
-        slack = values[-1].reshape(len(points), -1) @ self.unsafe.matrix.T - self.unsafe.bounds
-        row = worst_row(self.unsafe, slack, targets(self.unsafe, slack, 0))
-        slope = gradient(self.graph, values, self.unsafe.matrix[row])
-        offset, size = points - self.centers, np.sum(np.abs(slope), axis=1)
-        level = slack[np.arange(len(points)), row] - np.sum(slope * offset, axis=1)
-        reach = np.where(size > 0.0, level / np.where(size > 0.0, size, 1.0), self.distance(points))
-        reach = np.clip(reach, 0.0, self.distance(points))[:, None]
-        moved = np.where(slope == 0.0, np.clip(offset, -reach, reach), -reach * np.sign(slope))
-        return representable(self.centers + moved, self.box)
+    def _descend(self, balls: Balls, points: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which balls, smaller by `share` (batch,) than the points are far, hold an unsafe point, and that point."""
+        graph, unsafe = balls.graph, balls.unsafe
+        reach = ((1.0 - share) * balls.distance(points))[:, None]
+        low, high = balls.centers - reach, balls.centers + reach
+        current, found = np.clip(points, low, high), points.copy()
+        hit, target = np.zeros(len(points), dtype=bool), None
+        for step in range(self.steps):
+            current = representable(current, balls.box)
+            values = graph.values(current)
+            outputs = values[-1].reshape(len(current), -1)
+            fresh = (unsafe.excess(outputs) <= 0.0) & ~hit
+            found[fresh] = current[fresh]
+            hit |= fresh
+            if np.all(hit):
+                break
+            slack = outputs @ unsafe.matrix.T - unsafe.bounds
+            if target is None:
+                target = targets(unsafe, slack, np.zeros(len(current), dtype=np.int64))
+            slope = gradient(graph, values, unsafe.matrix[worst_row(unsafe, slack, target)])
+            size = self.step * (1.0 - 0.9 * step / self.steps)
+            current = np.clip(current - size * reach * np.sign(slope), low, high)
+        return hit, found

@@ -15,7 +15,7 @@ from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
 from formalgr.core.linear import Interval, LinearForm, Pulled, absorb
-from formalgr.core.rounding import dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.graph.graph import Graph
 
 
@@ -29,11 +29,11 @@ def pull_back(graph: Graph, boxes, node: int, form: LinearForm) -> LinearForm:
             continue
         current = graph.nodes[index - 1]
         pulled = current.operator.backward(coefficients, tuple(boxes[i] for i in current.inputs))
-        constant, error = absorb(constant, error, pulled)
+        constant, error = absorb(constant, error, pulled, sum(boxes[i].total for i in current.inputs))
         for source, part in zip(current.inputs, pulled.coefficients, strict=True):
             if source in pending:
                 part = pending[source] + part
-                constant, error = absorb(constant, error, _sum_rounding(part, boxes[source]))
+                constant, error = absorb(constant, error, _sum_rounding(part, boxes[source]), boxes[source].total)
             pending[source] = part
     result = pending.get(0)
     batch, rows = constant.shape
@@ -58,7 +58,8 @@ def lower_forms(graph: Graph, bounds: NodeBounds, rows: Rows) -> LinearForm:
     xp = namespace(output.lower)
     dtype = dtype_name(output.lower)
     batch, (number, outputs) = output.lower.shape[0], rows.matrix.shape
-    size = xp.matmul(xp.reshape(output.magnitude, (batch, outputs)), xp.abs(rows.matrix).T) + xp.abs(rows.bounds)
+    values = xp.reshape(output.magnitude, (batch, outputs)) + NEGLIGIBLE[dtype]
+    size = xp.matmul(values, xp.abs(rows.matrix).T) + xp.abs(rows.bounds) + NEGLIGIBLE[dtype] * output.total
     matrix = xp.reshape(rows.matrix, (1, number, *graph.output_shape))
     form = LinearForm(
         xp.broadcast_to(matrix, (batch, number, *graph.output_shape)),

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from formalgr.core.arrays import copy, namespace
 from formalgr.core.box import Box
-from formalgr.core.folded import Block, FoldedSystem
+from formalgr.core.folded import Block, FoldedSystem, floor_of
 from formalgr.core.linear import LinearForm
-from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, SLACK, dtype_name, gamma, underflow
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def costs(system: FoldedSystem, relaxed: list[Hinges]):
     """
     xp = namespace(system.reach)
     factor = rounding_factor(system)
-    cost = factor * system.reach
+    cost = factor * (system.reach + NEGLIGIBLE[dtype_name(system.reach)])
     stop = system.inputs
     for k, hinge in enumerate(relaxed):
         inner = system.blocks[k]
@@ -77,7 +77,7 @@ def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, cost) 
     xp = namespace(block.weights)
     stop = block.weights.shape[2]
     coefficients, constant = copy(block.weights), block.constant
-    error = block.radius + rounding_factor(system) * size
+    error = block.radius + rounding_factor(system) * (size + floor_of(system.reach))
     error = error + xp.matmul(xp.abs(block.weights), cost[:, :stop, None])[..., 0]
     for k in range(len(relaxed) - 1, -1, -1):
         inner, hinge = system.blocks[k], relaxed[k]

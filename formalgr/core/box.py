@@ -10,9 +10,17 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.arrays import Arrays, namespace, to_numpy
-from formalgr.core.linear import AffineForm, Interval, LinearForm
+from formalgr.core.linear import AffineForm, Interval, LinearForm, check_bounds
 from formalgr.core.region import Region
-from formalgr.core.rounding import dtype_name, gamma, nearest_down, nearest_up, underflow
+from formalgr.core.rounding import (
+    NEGLIGIBLE,
+    STEP_SLACK,
+    dtype_name,
+    gamma,
+    nearest_down,
+    nearest_up,
+    underflow,
+)
 
 
 @dataclass(frozen=True)
@@ -82,16 +90,23 @@ class Box(Region):
         return AffineForm(xp.reshape(generators, (batch, inputs, *shape)), center, 0.0 * center)
 
     def minimum(self, form: LinearForm):
-        """Lower bound of every row over the box, (batch, rows): its value at the best corner, rounded down."""
+        """Lower bound of every row over the box, (batch, rows): its value at the best corner, rounded down.
+
+        Raises NumericalError when it is NaN or an overflow.
+        """
         xp = namespace(self.lower)
         dtype = dtype_name(self.lower)
         coefficients = form.flat()
         absolute = xp.abs(coefficients)
         middle = xp.matmul(coefficients, self.center[:, :, None])[..., 0]
         reach = xp.matmul(absolute, self.radius[:, :, None])[..., 0]
-        scale = xp.matmul(absolute, xp.abs(self.center)[:, :, None])[..., 0] + reach + xp.abs(form.constant)
+        size = xp.abs(self.center) + NEGLIGIBLE[dtype]
+        scale = xp.matmul(absolute, size[:, :, None])[..., 0] + reach + xp.abs(form.constant)
         terms = 2 * self.inputs + 8
-        return middle - reach + form.constant - (form.error + gamma(terms, dtype) * scale + underflow(terms, dtype))
+        error = form.error * STEP_SLACK + gamma(terms, dtype) * scale + underflow(terms, dtype)
+        least = middle - reach + form.constant - error
+        check_bounds(least, error, "a linear form")
+        return least
 
     def minimiser(self, form: LinearForm):
         """The corner of each box where each row is smallest, (batch, rows, inputs)."""

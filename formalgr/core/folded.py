@@ -11,6 +11,7 @@ system, in the order of the network, so that each depends on the inputs z and on
 from dataclasses import dataclass, field
 
 from formalgr.core.arrays import namespace
+from formalgr.core.rounding import NEGLIGIBLE, dtype_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,12 @@ class FoldedSystem:
 
 
 def size_of(block: Block, reach):
-    """|weights| . reach + |constant| of every row, (batch, rows); `reach` may know more symbols than the block uses."""
+    """|weights| . reach + |constant| of every row, (batch, rows), plus `floor_of`; `reach` may know more symbols."""
     xp = namespace(block.weights)
     used = reach[:, : block.weights.shape[2], None]
-    return xp.matmul(xp.abs(block.weights), used)[..., 0] + xp.abs(block.constant)
+    return xp.matmul(xp.abs(block.weights), used)[..., 0] + xp.abs(block.constant) + floor_of(reach)
+
+
+def floor_of(reach):
+    """What a size must hold besides, so that gamma_n times it covers n underflows in every coefficient, (batch, 1)."""
+    return NEGLIGIBLE[dtype_name(reach)] * (1.0 + namespace(reach).sum(reach, axis=1)[:, None])

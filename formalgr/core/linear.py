@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
 from formalgr.core.errors import NumericalError
-from formalgr.core.rounding import STEP_SLACK, dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, STEP_SLACK, dtype_name, gamma, underflow
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,22 @@ class Interval:
         return Interval(self.lower[index], self.upper[index])
 
     def checked(self, what: str) -> "Interval":
-        """The same box; raises NumericalError when a bound is NaN."""
-        xp = namespace(self.lower)
-        if bool(xp.any(self.lower != self.lower)) or bool(xp.any(self.upper != self.upper)):
-            raise NumericalError(f"a bound of {what} is NaN")
+        """The same box; raises NumericalError when a bound is NaN or on the wrong side of everything finite."""
+        check_bounds(self.lower, self.upper, what)
         return self
+
+    @property
+    def total(self):
+        """Sum of the magnitudes of all elements, (batch, 1)."""
+        xp = namespace(self.lower)
+        return xp.sum(xp.reshape(self.magnitude, (self.lower.shape[0], -1)), axis=1)[:, None]
+
+
+def check_bounds(lower, upper, what: str) -> None:
+    """Raises NumericalError unless lower < inf and upper > -inf: an overflow or NaN may never prove anything."""
+    xp = namespace(lower)
+    if not (bool(xp.all(lower < float("inf"))) and bool(xp.all(upper > -float("inf")))):
+        raise NumericalError(f"the bounds of {what} are NaN or overflow")
 
 
 @dataclass(frozen=True)
@@ -106,12 +117,16 @@ class LinearForm:
         return xp.reshape(self.coefficients, (batch, rows, -1))
 
 
-def absorb(constant, error, pulled: Pulled):
-    """Constant and error radius (batch, rows) after a backward step: each of its roundings is in the error."""
+def absorb(constant, error, pulled: Pulled, total):
+    """Constant and error radius (batch, rows) after a backward step: each of its roundings is in the error.
+
+    total (batch, 1): sum of |value| over the inputs of the step, which an underflow in a coefficient multiplies.
+    """
     if pulled.weighted is None:
         return constant, error
     xp = namespace(constant)
     dtype = dtype_name(constant)
     constant = constant + pulled.weighted
-    rounding = gamma(pulled.terms + 4, dtype) * pulled.magnitudes + gamma(1, dtype) * xp.abs(constant)
+    lost = NEGLIGIBLE[dtype] * (1.0 + total)
+    rounding = gamma(pulled.terms + 4, dtype) * (pulled.magnitudes + lost) + gamma(1, dtype) * xp.abs(constant)
     return constant, (error + rounding + underflow(2 * pulled.terms + 8, dtype)) * STEP_SLACK

@@ -7,13 +7,21 @@ fl(a op b) = (a op b)(1 + d) + e with |d| <= u and |e| <= ETA (underflow, also w
 n products in ANY order is off by at most gamma_n * sum |a_i b_i|, gamma_n = n u / (1 - n u).
 """
 
+from fractions import Fraction
+
 import numpy as np
+
+from formalgr.core.errors import NumericalError
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 """u: half the distance between 1 and the next number (IEEE 754, round to nearest)."""
 
 SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 """ETA: what an operation can lose to underflow, even where subnormals are flushed to zero."""
+
+NEGLIGIBLE = {"float32": 2.0**-102, "float64": 2.0**-969}
+"""ETA / u. A rounding error gamma_n m of a quantity that something multiplies later must be gamma_n (m + NEGLIGIBLE): it
+then covers n underflows too, and whatever multiplies the one multiplies the other."""
 
 SLACK = 1.0 + 2.0**-20
 """Error radii are themselves computed in floating point; their relative error is below gamma_n < 2^-21 for n < 2^31
@@ -67,13 +75,33 @@ def underflow(terms: int, dtype: str) -> float:
     return terms * SMALLEST_NORMAL[dtype] * 2.0
 
 
-def nearest_down(value) -> float:
-    """The largest float64 that is <= the rational `value`."""
-    result = float(value)
+def is_exact_difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Where the float64 left - right is exact (the error term of Knuth's TwoSum is zero)."""
+    difference = left - right
+    virtual = difference - left
+    return (left - (difference - virtual)) - (right + virtual) == 0.0
+
+
+def nearest(value: Fraction) -> float:
+    """The float64 nearest to the rational `value`: off by at most u relatively, or ETA. Raises NumericalError."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise NumericalError(f"a number of about 10^{_digits(value)} lies beyond float64") from None
+
+
+def _digits(value: Fraction) -> int:
+    """Decimal exponent of a large rational, to within one."""
+    return (abs(value.numerator).bit_length() - value.denominator.bit_length()) * 30103 // 100000
+
+
+def nearest_down(value: Fraction) -> float:
+    """The largest float64 that is <= the rational `value`. Raises NumericalError when float64 does not reach so far."""
+    result = nearest(value)
     return float(np.nextafter(result, -np.inf)) if result > value else result
 
 
-def nearest_up(value) -> float:
-    """The smallest float64 that is >= the rational `value`."""
-    result = float(value)
+def nearest_up(value: Fraction) -> float:
+    """The smallest float64 that is >= the rational `value`. Raises NumericalError when float64 does not reach so far."""
+    result = nearest(value)
     return float(np.nextafter(result, np.inf)) if result < value else result

@@ -73,7 +73,7 @@ class GlobalCertificate:
 class CertifyOptions:
     """How to run a study: samples per class, seed, worker processes, directory of the ledger, local check options.
 
-    Raises UsageError unless samples >= 1 and jobs >= 1.
+    Raises UsageError unless all three are whole numbers, samples >= 1, jobs >= 1 and seed in [0, 2^63).
     """
 
     samples: int = 200
@@ -83,6 +83,9 @@ class CertifyOptions:
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
     def __post_init__(self):
+        for name in ("samples", "jobs", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise UsageError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         if self.samples < 1 or self.jobs < 1:
             raise UsageError(f"samples and jobs must be >= 1, got {self.samples} and {self.jobs}")
         if not 0 <= self.seed < 2**63:

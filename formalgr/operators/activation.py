@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
 from formalgr.core.linear import AffineForm, Interval, Pulled
-from formalgr.core.rounding import dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.operators.base import Operator, Shape
 
 
@@ -80,7 +80,8 @@ class Activation(Operator):
         factor = gamma(form.generators.shape[1] + 8, dtype)
         rounding = factor * (size * (form.spread + xp.abs(form.center)) + xp.abs(shift))
         radius = (size * form.radius + reach) * (1.0 + factor) + rounding
-        tiny = xp.where(radius > 0.0, 1.0, 0.0) * underflow(4 * form.generators.shape[1] + 8, dtype)
+        constant = (slope == 0.0) & (radius == 0.0)
+        tiny = xp.where(constant, 0.0, 1.0) * underflow(4 * form.generators.shape[1] + 8, dtype)
         return AffineForm(slope[:, None] * form.generators, slope * form.center + shift, radius + tiny)
 
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
@@ -99,7 +100,7 @@ class Activation(Operator):
         weighted = xp.matmul(positive, column(lines.lower_offset)) + xp.matmul(negative, column(lines.upper_offset))
         slope = xp.maximum(xp.abs(lines.lower_slope), xp.abs(lines.upper_slope))
         offset = xp.maximum(xp.abs(lines.lower_offset), xp.abs(lines.upper_offset))
-        size = column(slope * box.magnitude + offset)
+        size = column(slope * box.magnitude + offset + NEGLIGIBLE[dtype_name(coefficients)])
         magnitudes = xp.matmul(positive - negative, size)[..., 0]
         row = (batch, 1, units)
         pulled = positive * xp.reshape(lines.lower_slope, row) + negative * xp.reshape(lines.upper_slope, row)

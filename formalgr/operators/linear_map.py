@@ -14,7 +14,7 @@ from formalgr.core.arrays import namespace
 from formalgr.core.exact import rational_array
 from formalgr.core.linear import AffineForm, Interval, Pulled
 from formalgr.core.program import Sense
-from formalgr.core.rounding import dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.operators.base import Operator, ProgramBuilder
 
 
@@ -65,7 +65,7 @@ class LinearMap(Operator):
         for box, center in zip(boxes, centers, strict=True):
             xp = namespace(center)
             radius = xp.maximum(box.upper - center, center - box.lower)
-            reaches.append(radius * (1.0 + factor) + 2.0 * factor * box.magnitude)
+            reaches.append(radius * (1.0 + factor) + 2.0 * factor * (box.magnitude + NEGLIGIBLE[dtype]))
         middle = self.evaluate(*centers)
         reach = self.magnitude(*reaches) * (1.0 + factor) + factor * self.offset_size()
         reach = reach + underflow(2 * self.terms + 8, dtype)
@@ -85,7 +85,7 @@ class LinearMap(Operator):
         xp = namespace(generators)
         generators = xp.reshape(generators, (batch, inputs, *generators.shape[1:]))
         center = self.evaluate(*(form.center for form in forms))
-        sizes = [(form.spread + namespace(form.center).abs(form.center)) * factor for form in forms]
+        sizes = [(form.spread + xp.abs(form.center) + NEGLIGIBLE[dtype]) * factor for form in forms]
         reach = [form.radius * (1.0 + factor) + size for form, size in zip(forms, sizes, strict=True)]
         radius = self.magnitude(*reach) * (1.0 + factor) + factor * self.offset_size()
         return AffineForm(generators, center, radius + underflow((2 * self.terms + 8) * (inputs + 1), dtype))
@@ -107,6 +107,7 @@ class LinearMap(Operator):
             bias = xp.reshape(xp.broadcast_to(self.offset, out), (units,))
             weighted = xp.matmul(flat, bias)
         size = self.magnitude(*(box.magnitude for box in boxes)) + self.offset_size()
+        size = size + NEGLIGIBLE[dtype_name(coefficients)]
         magnitudes = xp.matmul(xp.abs(flat), xp.reshape(size, (batch, units, 1)))[..., 0]
         return Pulled(pulled, weighted, magnitudes, max(units, self.terms) + self.terms)
 

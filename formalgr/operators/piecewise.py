@@ -8,13 +8,14 @@ chooses slopes; here the offset is computed for the slope).
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
 
 from formalgr.core.arrays import namespace, to_numpy, zeros
 from formalgr.core.linear import Interval
-from formalgr.core.rounding import dtype_name, gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.operators.activation import Activation
 from formalgr.operators.base import OnnxForm, ProgramBuilder
 
@@ -40,8 +41,16 @@ class Piecewise(Activation):
             raise ValueError("breakpoints must ascend")
         left = self.slopes[:-1] * self.breakpoints + self.intercepts[:-1]
         right = self.slopes[1:] * self.breakpoints + self.intercepts[1:]
-        if np.any(left != right):
+        if np.any(left != right) or not self._joined():
             raise ValueError("the pieces do not meet at the breakpoints")
+
+    def _joined(self) -> bool:
+        """Whether the pieces meet in exact arithmetic too; at 0 they do when their intercepts are equal."""
+        elsewhere = np.nonzero(self.breakpoints)
+        tables = (self.slopes[:-1], self.intercepts[:-1], self.slopes[1:], self.intercepts[1:], self.breakpoints)
+        columns = (np.broadcast_to(table, self.breakpoints.shape)[elsewhere].tolist() for table in tables)
+        exact = (map(Fraction, column) for column in columns)
+        return all(a * x + b == c * x + d for a, b, c, d, x in zip(*exact, strict=True))
 
     def _pick(self, value, table):
         """table[k] where value lies on piece k, (batch, *node)."""
@@ -109,7 +118,7 @@ class Piecewise(Activation):
             steep = self._pick(point, self.slopes)
             rest = self._pick(point, self.intercepts)
             value = (steep * point + rest) - slope * point
-            size = (xp.abs(steep) + xp.abs(slope)) * xp.abs(point) + xp.abs(rest)
+            size = (xp.abs(steep) + xp.abs(slope)) * (xp.abs(point) + NEGLIGIBLE[dtype]) + xp.abs(rest)
             plain = (slope == 0.0) & ((steep == 0.0) | ((xp.abs(steep) == 1.0) & (rest == 0.0)))
             error = xp.where(plain, 0.0 * size, gamma(6, dtype) * size + underflow(6, dtype))
             low = value - error if low is None else xp.minimum(low, value - error)

@@ -49,14 +49,15 @@ class Ledger:
     def _create(self) -> None:
         """Make the tables of a new ledger; nothing of anybody else's database is touched."""
         tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables <= _TABLES:
+        if tables == _TABLES:
+            return
+        if tables:
             raise InputError(f"{self.path} is not a formalgr ledger (it has other tables); give another --out")
         self._database.execute("PRAGMA journal_mode=WAL")
         with self._database:
-            self._database.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS records (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key))"
-            )
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT)")
+            self._database.execute("CREATE TABLE records (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key))")
 
     def _adopt(self, settings: dict) -> None:
         """Store the settings of a new ledger; compare them with those of an old one."""

@@ -131,7 +131,7 @@ class _Pool:
                 try:
                     kind, value = pickle.loads(connection.recv_bytes())
                 except (EOFError, OSError):
-                    self._bury(connection)
+                    self._bury(connection, task)
                     continue
                 self._tasks[connection] = None
                 if kind == "error":
@@ -156,8 +156,8 @@ class _Pool:
             self._tasks[connection] = task
             try:
                 connection.send(task.item)
-            except OSError:  # it died while it had nothing to do, or before it could begin
-                self._bury(connection)
+            except OSError:  # it is dead; the item is not to blame where the worker had idled
+                self._bury(connection, task, blamed=free is None)
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
@@ -169,17 +169,19 @@ class _Pool:
         self._workers[here], self._tasks[here] = process, None
         return here
 
-    def _bury(self, connection: Connection) -> None:
+    def _bury(self, connection: Connection, task: _Task, blamed: bool = True) -> None:
         """Remove a dead worker; its item is done again unless it has killed too many."""
-        process, task = self._workers.pop(connection), self._tasks.pop(connection)
+        process = self._workers.pop(connection)
+        del self._tasks[connection]
         connection.close()
         process.join()
-        if task.deaths + 1 >= ATTEMPTS:
+        task = _Task(task.item, task.deaths + blamed)
+        if task.deaths >= ATTEMPTS:
             raise WorkerDied(
                 f"a worker process died {ATTEMPTS} times on {task.item} (exit code {process.exitcode}); "
                 "out of memory? use fewer --jobs"
             )
-        self._again.append(_Task(task.item, task.deaths + 1))
+        self._again.append(task)
 
     def close(self) -> None:
         """End every worker at once."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from formalgr.core.box import Box
 from formalgr.core.linear import LinearForm
-from formalgr.core.rounding import gamma
+from formalgr.core.rounding import SMALLEST_NORMAL, gamma
 from formalgr.spec.unsafe import UnsafeSet
 
 
@@ -26,8 +26,9 @@ def contract(
     room = np.maximum(-lower, 0.0)[:, :, None] * (1.0 + gamma(8, "float64"))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         length = room / np.abs(slope)
+    length = np.where(length >= 0.0, length, np.inf)  # inf / inf and NaN cut nothing
     low, high = box.lower[:, None, :], box.upper[:, None, :]
-    slack = gamma(8, "float64") * (np.abs(low) + np.abs(high))
+    slack = gamma(8, "float64") * (np.abs(low) + np.abs(high)) + SMALLEST_NORMAL["float64"]
     ceiling = np.where(slope > 0, np.minimum(high, low + length + slack), high)
     floor = np.where(slope < 0, np.maximum(low, high - length - slack), low)
     least, most = np.full(box.lower.shape, np.inf), np.full(box.lower.shape, -np.inf)

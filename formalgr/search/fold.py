@@ -16,8 +16,9 @@ from formalgr.bounds.folded import Hinges, hinges, row_bounds
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
-from formalgr.core.folded import Block, FoldedSystem, size_of
-from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
+from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
+from formalgr.core.linear import check_bounds
+from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference, underflow
 from formalgr.graph.graph import Graph
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.piecewise import Piecewise
@@ -96,16 +97,21 @@ class _Folder:
         factor = gamma(operator.terms + self.symbols + 8, self.dtype)
         reach = [v.radius * (1.0 + factor) + factor * self.size(v) for v in values]
         radius = operator.magnitude(*reach) * (1.0 + factor)
+        radius = radius + factor * self.floor(radius)
         if operator.offset is not None:
             radius = radius + factor * operator.offset_size()
         return _Value(columns, constant, radius + underflow((2 * operator.terms + 8) * self.symbols, self.dtype))
 
+    def floor(self, like):
+        """core.folded.floor_of the symbols so far, laid out to be added to `like` (batch, *node)."""
+        return self.xp.reshape(floor_of(self.system.reach), (self.batch, *(1,) * (like.ndim - 1)))
+
     def size(self, value: _Value):
-        """Upper bound (up to SLACK) of |columns| . reach + |constant|, (batch, *node)."""
+        """Upper bound (up to SLACK) of |columns| . reach + |constant|, plus `floor`, (batch, *node)."""
         xp = self.xp
         flat = xp.reshape(xp.abs(value.columns), (self.batch, value.columns.shape[1], -1))
         total = xp.matmul(self.system.reach[:, None, : value.columns.shape[1]], flat)[:, 0]
-        return xp.reshape(total, value.constant.shape) + xp.abs(value.constant)
+        return xp.reshape(total, value.constant.shape) + xp.abs(value.constant) + self.floor(value.constant)
 
     def rows(self, value: _Value, units) -> Block:
         """The value's elements `units` (batch, count) as rows over the symbols."""
@@ -133,7 +139,9 @@ class _Folder:
         factor = gamma(2 * self.symbols + 16, self.dtype)
         error = xp.reshape(value.radius + factor * self.size(value), (batch, -1))
         reach = reach * SLACK + error * SLACK + underflow(4 * self.symbols + 16, self.dtype)
-        return middle - reach, middle + reach
+        lower, upper = middle - reach, middle + reach
+        check_bounds(lower, upper, "a folded node")
+        return lower, upper
 
     def activation(self, operator: Piecewise, value: _Value) -> _Value:
         """The activation applied: stable pieces exactly, unstable hinges as new symbols."""
@@ -174,7 +182,8 @@ class _Folder:
         slope, intercept = xp.reshape(slope, shape), xp.reshape(intercept, shape)
         open_ = (low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])
         plain = ((slope == 0.0) | (xp.abs(slope) == 1.0)) & (intercept == 0.0)
-        rounding = gamma(4, self.dtype) * (xp.abs(slope) * self.size(value) + xp.abs(intercept))
+        size = xp.abs(slope) * self.size(value) + xp.abs(intercept)
+        rounding = gamma(4, self.dtype) * (size + self.floor(size))
         radius = xp.abs(slope) * value.radius * (1.0 + gamma(4, self.dtype)) + xp.where(plain, 0.0 * slope, rounding)
         made = _Value(slope[:, None] * value.columns, slope * value.constant + intercept, radius)
         count = int(open_.reshape(batch, -1).sum(axis=1).max(initial=0))
@@ -183,8 +192,9 @@ class _Folder:
         hinge, valid = _padded(open_.reshape(batch, -1), count)
         which, units = hinge // low.shape[1], hinge % low.shape[1]
         self._add_block(value, units, valid, breakpoints[which, units], lower, upper)
-        steps = slopes[which + 1, units] - slopes[which, units]
-        return self._with_symbols(made, units, np.where(valid, steps, 0.0))
+        after, before = slopes[which + 1, units], slopes[which, units]
+        exact = bool(np.all(is_exact_difference(after, before)))
+        return self._with_symbols(made, units, np.where(valid, after - before, 0.0), exact)
 
     def _add_block(self, value: _Value, units, valid, shift, lower, upper) -> None:
         """New symbols max(x - shift, 0) for the given elements (batch, count); invalid ones are padding."""
@@ -212,7 +222,7 @@ class _Folder:
         sizes = (*self.system.sizes, size_of(block, self.system.reach))
         self.system = FoldedSystem(self.system.inputs, (*self.system.blocks, block), None, reach, sizes)
 
-    def _with_symbols(self, made: _Value, units, steps) -> _Value:
+    def _with_symbols(self, made: _Value, units, steps, exact: bool) -> _Value:
         """The value with step * y added to the elements `units`, y being the symbols of the newest block."""
         xp, batch = self.xp, self.batch
         count, elements = units.shape[1], int(np.prod(made.constant.shape[1:]))
@@ -221,13 +231,11 @@ class _Folder:
         fresh[np.arange(batch)[:, None], np.arange(count)[None, :], units] = xp.asarray(steps, device=device)
         fresh = xp.reshape(fresh, (batch, count, *made.constant.shape[1:]))
         columns = xp.concat([made.columns, fresh], axis=1)
-        # slopes of general tables differ by a rounded step; a multiple of 2^-29 below 2^23 (float32) is exact
-        exact = bool(np.all(steps == np.round(steps * 2.0**52) * 2.0**-52))
         if exact:
             return _Value(columns, made.constant, made.radius)
         size = xp.sum(xp.abs(fresh) * xp.reshape(
             self.system.reach[:, -count:], (batch, count, *(1,) * (fresh.ndim - 2))), axis=1)
-        return _Value(columns, made.constant, made.radius + gamma(4, self.dtype) * size)
+        return _Value(columns, made.constant, made.radius + gamma(4, self.dtype) * (size + self.floor(size)))
 
 
 def _any_open(lower, upper, breakpoints) -> np.ndarray:
@@ -269,7 +277,8 @@ def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:
     size = xp.reshape(folder.size(output), (batch, -1))
     factor = gamma(rows.matrix.shape[1] + folder.symbols + 16, folder.dtype)
     slack = xp.reshape(output.radius, (batch, -1)) * (1.0 + factor) + factor * size
-    radius = xp.matmul(slack, xp.abs(rows.matrix).T) * (1.0 + factor) + factor * xp.abs(rows.bounds)
+    radius = xp.matmul(slack, xp.abs(rows.matrix).T) * (1.0 + factor)
+    radius = radius + factor * (xp.abs(rows.bounds) + floor_of(folder.system.reach))
     block = Block(weights, constant, radius * SLACK + underflow(4 * folder.symbols, folder.dtype))
     system = folder.system
     return FoldedSystem(

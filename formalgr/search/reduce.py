@@ -12,7 +12,7 @@ import numpy as np
 
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace, to_numpy
-from formalgr.core.folded import Block, FoldedSystem, size_of
+from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
 from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
 
 
@@ -29,6 +29,7 @@ class _Symbols:
         self.radius = arrays_of.zeros(system.reach, (batch, old))
         self.size = arrays_of.zeros(system.reach, (batch, old))
         self.size[:, :inputs] = system.reach[:, :inputs]
+        self.floor = floor_of(system.reach)
         self.old, self.kept = inputs, inputs
 
     def add(self, rows: Block, size, bounds: tuple, units: np.ndarray, valid: np.ndarray) -> None:
@@ -52,7 +53,7 @@ class _Symbols:
         dtype = dtype_name(block.weights)
         absolute = xp.abs(block.weights)
         constant = block.constant + xp.matmul(block.weights, self.constant[:, : self.old, None])[..., 0]
-        size = xp.matmul(absolute, self.size[:, : self.old, None])[..., 0] + xp.abs(block.constant)
+        size = xp.matmul(absolute, self.size[:, : self.old, None])[..., 0] + xp.abs(block.constant) + self.floor
         radius = block.radius + xp.matmul(absolute, self.radius[:, : self.old, None])[..., 0]
         radius = (radius + gamma(self.old + 8, dtype) * size) * SLACK + underflow(4 * self.old, dtype)
         return Block(xp.matmul(block.weights, self.matrix[:, : self.old, : self.kept]), constant, radius)

@@ -35,6 +35,15 @@ class State:
         return State(self.system[index], [(lower[index], upper[index]) for lower, upper in self.bounds])
 
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays."""
+        parts = [end for pair in self.bounds for end in pair]
+        blocks = [*self.system.blocks, self.system.outputs]
+        parts += [part for block in blocks for part in (block.weights, block.constant, block.radius)]
+        return sum(part.nbytes for part in parts)
+
+
 class Relaxer(ABC):
     """A source of linear lower bounds. Law: the forms lie below the rows everywhere on their boxes."""
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from formalgr.core.linear import Interval
-from formalgr.core.rounding import gamma, underflow
+from formalgr.core.rounding import NEGLIGIBLE, gamma, nearest, underflow
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class UnsafeSet:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """Nearest float64 coefficients of all rows, (rows, outputs): off by at most u relatively."""
-        rows = [[float(a) for a in row] for polytope in self.polytopes for row in polytope.coefficients]
+        """Nearest float64 coefficients of all rows, (rows, outputs): off by at most u relatively, or ETA."""
+        rows = [[nearest(a) for a in row] for polytope in self.polytopes for row in polytope.coefficients]
         return np.array(rows, dtype=np.float64).reshape(self.rows, self.outputs)
 
     @cached_property
     def bounds(self) -> np.ndarray:
         """Nearest float64 right-hand sides of all rows, (rows,)."""
-        return np.array([float(b) for polytope in self.polytopes for b in polytope.bounds], dtype=np.float64)
+        return np.array([nearest(b) for polytope in self.polytopes for b in polytope.bounds], dtype=np.float64)
 
     @cached_property
     def strict(self) -> np.ndarray:
@@ -118,7 +118,8 @@ class UnsafeSet:
         terms = 2 * self.outputs + 8
         positive, negative = np.maximum(self.matrix, 0.0), np.minimum(self.matrix, 0.0)
         largest = outputs.upper @ positive.T + outputs.lower @ negative.T - self.bounds
-        scale = outputs.magnitude @ np.abs(self.matrix).T + np.abs(self.bounds)
+        scale = (outputs.magnitude + NEGLIGIBLE["float64"]) @ np.abs(self.matrix).T + np.abs(self.bounds)
+        scale = scale + NEGLIGIBLE["float64"] * outputs.total
         largest = largest + gamma(terms, "float64") * scale + underflow(terms, "float64")
         inside = np.where(self.strict[None, :], largest < 0.0, largest <= 0.0)
         result = np.zeros(largest.shape[0], dtype=bool)

@@ -27,7 +27,10 @@ from formalgr.spec.unsafe import UnsafeSet
 FIRST = Fraction(1, 8)
 """The first rung, as a share of the cap: bounds of small balls cost little, since few units are unstable there."""
 
-CLOSE = Fraction(1, 8)
+NUDGE = 1e-9
+"""Radii are guessed in plain floats and then checked rigorously: this keeps the check from failing by a rounding."""
+
+CLOSE = Fraction(1, 2)
 """The climb ends when the failed rung exceeds the proven one by less than this share: search takes over there."""
 
 
@@ -40,7 +43,7 @@ def rounded_down(value: Fraction | float, step: Fraction) -> Fraction:
 class _Rung:
     """Where one latent stands: proven so far, the least radius that failed, the next to try (None: done)."""
 
-    center: Sequence[Fraction]
+    center: np.ndarray
     cap: Fraction
     proven: Fraction
     failed: Fraction | None = None
@@ -57,8 +60,8 @@ class Ladder:
     options: BranchOptions
     rounds: int = 8
 
-    def climb(self, centers: Sequence[Sequence[Fraction]], caps: Sequence[Fraction], budget: Budget) -> list[Fraction]:
-        """Proven radii, 0 at least: the caller has proven the centers. One center and one cap (> 0) per latent."""
+    def climb(self, centers: np.ndarray, caps: Sequence[Fraction], budget: Budget) -> list[Fraction]:
+        """Proven radii, 0 at least: the caller has proven the centers (batch, inputs). One cap (> 0) per latent."""
         rungs = [_Rung(center, cap, Fraction(0)) for center, cap in zip(centers, caps, strict=True)]
         for rung in rungs:
             self._aim(rung, FIRST * rung.cap)
@@ -119,7 +122,9 @@ class Ladder:
 
     def _reach(self, rung: _Rung, radius: float) -> Fraction:
         """The promised radius on the grid, the whole trial where it is promised."""
-        return rung.trial if radius > float(rung.trial) else rounded_down(min(radius, float(rung.trial)), self.step)
+        if radius > (1.0 + NUDGE) * float(rung.trial):
+            return rung.trial
+        return rounded_down((1.0 - NUDGE) * radius, self.step)
 
     def _batch(self) -> int:
         """Balls bounded together: backward bounds hold two rows per unit of the widest node at once."""

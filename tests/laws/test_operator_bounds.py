@@ -191,7 +191,7 @@ def test_backward_bound_is_below_samples(operator, shapes):
     coefficients = _coefficients(operator.out_shape(*shapes), random)
     pulled = operator.backward(coefficients, tuple(boxes))
     none = np.zeros(coefficients.shape[:2], dtype=np.float64)
-    constant, error = absorb(none, none, pulled)
+    constant, error = absorb(none, none, pulled, none)
     bound = (_rational(constant) - _rational(error))[:, :, None]
     for part, point in zip(pulled.coefficients, points, strict=True):
         bound = bound + _dot(part, point)
