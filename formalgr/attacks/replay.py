@@ -2,7 +2,7 @@
 
 In: Network, Query, candidate points. Out: Counterexample or None. Trust: sound.
 
-Order (SOURCES.md rule D3): the point is pulled into the closed rational box exactly; its output is bounded by
+Order: the point is pulled into the closed rational box exactly; its output is bounded by
 outward-rounded interval evaluation; where that does not decide and the network is rational, exact evaluation does.
 onnxruntime on the original files is asked too and its answer stored.
 """

@@ -1,6 +1,6 @@
 """The command `formalgr`: finds the command, runs it, and turns every error into one line and an exit code.
 
-In: argv. Out: the exit code (INTERFACES section 1). Trust: sound (no verdict without its command). Imports nothing
+In: argv. Out: the exit code. Trust: sound (no verdict without its command). Imports nothing
 heavy: each command is imported when it is run.
 """
 

@@ -43,8 +43,7 @@ differs from own float64 evaluation (both sum in other orders, so the errors are
 is below 1e-2 of the largest output. A wrong meaning of an operator changes both own evaluations alike."""
 
 COMPOSED_RELATIVE = 1e-5
-"""A composed network against its two originals: the same operators on the same numbers, so closer than ORACLE_RELATIVE
-(INTERFACES.md section 3)."""
+"""A composed network against its two originals: the same operators on the same numbers, so closer than ORACLE_RELATIVE."""
 
 SOLVER_MARGIN = 1e-5
 """A floating-point MILP proves a margin only above this: HiGHS and CBC work with feasibility tolerances 1e-6..1e-9

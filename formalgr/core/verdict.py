@@ -40,6 +40,9 @@ class Guarantee(enum.IntEnum):
     FLOAT_SOUND = 3
     EXACT = 4
 
+    def __str__(self):
+        return self.name.lower().replace("_", "-")
+
 
 class Stage(enum.Enum):
     """Which stage of the pipeline decided."""

@@ -1,6 +1,6 @@
 """From brackets to bounds on the failure probability: exact, finite-sample, unknowns counted against the claim.
 
-In: counts. Out: Clopper-Pearson bounds. Trust: sound at the stated confidence (STATISTICS: the bracket lemma).
+In: counts. Out: Clopper-Pearson bounds. Trust: sound at the stated confidence (docs/statistics.md section 2).
 
 Clopper & Pearson 1934. With y_i <= yhat_i for every sample the upper bound from the yhat is valid for the y, however
 the yhat came about: a timeout costs width, never validity.

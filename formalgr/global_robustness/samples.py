@@ -36,6 +36,9 @@ class Unit:
     indices: tuple[int, ...]
     budget: Budget = field(default_factory=Budget)
 
+    def __str__(self):
+        return f"{len(self.indices)} samples of class {self.label} from {self.indices[0]} on"
+
 
 @dataclass(frozen=True)
 class SampleRecord:

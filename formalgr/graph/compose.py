@@ -24,7 +24,7 @@ from formalgr.operators.reshape import Reshape
 from formalgr.operators.s_shaped import SShaped
 
 LATENTS = 256
-"""Latents, z ~ N(0, 1), on which a composition is compared with the two originals (INTERFACES.md section 3)."""
+"""Latents, z ~ N(0, 1), on which a composition is compared with the two originals."""
 
 
 def compose(generator: Network, classifier: Network, between: str | None = None) -> Network:

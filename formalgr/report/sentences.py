@@ -53,9 +53,9 @@ def why_undecided(certificate: GlobalCertificate) -> str | None:
     unknown = sum(one.counts.unknown for one in undecided)
     if unknown:
         counted = ", ".join(f"{count}: {reason}" for reason, count in reasons(certificate).items())
-        return f"{what}; unknown samples count against the claim ({counted}); allow more time"
+        return f"{what}; unknown samples count against the claim ({counted})"
     enough = samples_enough(certificate)
-    hint = f": at the shares seen, -n {enough} would decide" if enough else ""
+    hint = f": at the shares seen, -n {enough} with another --seed would decide" if enough else ""
     return f"{what}; more samples narrow them{hint}"
 
 

@@ -22,6 +22,7 @@ from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference
 from formalgr.graph.graph import Graph
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.piecewise import Piecewise
+from formalgr.search.reduce import padded_indices
 
 
 def foldable(graph: Graph) -> bool:
@@ -156,10 +157,9 @@ class _Folder:
         if not self.system.blocks:
             return lower, upper
         open_ = _any_open(lower, upper, breakpoints)
-        counts = open_.sum(axis=1)
-        if not counts.max(initial=0):
+        units, valid = padded_indices(open_)
+        if not units.shape[1]:
             return lower, upper
-        units, valid = _padded(open_, int(counts.max()))
         block = self.rows(value, units)
         low, high = row_bounds(self.system, self.relaxed, block, size_of(block, self.system.reach), self.box)
         which = np.nonzero(valid)
@@ -186,10 +186,9 @@ class _Folder:
         rounding = gamma(4, self.dtype) * (size + self.floor(size))
         radius = xp.abs(slope) * value.radius * (1.0 + gamma(4, self.dtype)) + xp.where(plain, 0.0 * slope, rounding)
         made = _Value(slope[:, None] * value.columns, slope * value.constant + intercept, radius)
-        count = int(open_.reshape(batch, -1).sum(axis=1).max(initial=0))
-        if not count:
+        hinge, valid = padded_indices(open_.reshape(batch, -1))
+        if not hinge.shape[1]:
             return made
-        hinge, valid = _padded(open_.reshape(batch, -1), count)
         which, units = hinge // low.shape[1], hinge % low.shape[1]
         self._add_block(value, units, valid, breakpoints[which, units], lower, upper)
         after, before = slopes[which + 1, units], slopes[which, units]
@@ -242,13 +241,6 @@ def _any_open(lower, upper, breakpoints) -> np.ndarray:
     """Elements with a breakpoint strictly inside their bounds, (batch, elements) bool."""
     low, high = (arrays_of.to_numpy(end) for end in (lower, upper))
     return ((low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])).any(axis=1)
-
-
-def _padded(mask: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the true entries of every row, (batch, count), padded with 0, and which are real."""
-    order = np.argsort(~mask, axis=1, kind="stable")[:, :count]
-    valid = np.take_along_axis(mask, order, axis=1)
-    return np.where(valid, order, 0), valid
 
 
 def fold(graph: Graph, box: Box, rows: Rows) -> Folded:

@@ -42,7 +42,7 @@ def latent_ball(center: Sequence[float] | np.ndarray, epsilon: float | str | Fra
 
 
 def wrong_label(label: int, classes: int, rule: str = "argmax") -> UnsafeSet:
-    """The outputs whose label is not `label`; a tie is wrong (STATISTICS.md section 1: correct means margin > 0).
+    """The outputs whose label is not `label`; a tie is wrong (correct means margin > 0).
 
     `rule` argmax or argmin. Raises UsageError when the label is out of range or the rule unknown.
     """

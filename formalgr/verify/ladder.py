@@ -41,13 +41,14 @@ def rounded_down(value: Fraction | float, step: Fraction) -> Fraction:
 
 @dataclass
 class _Rung:
-    """Where one latent stands: proven so far, the least radius that failed, the next to try (None: done)."""
+    """Where one latent stands: proven so far, the least radius that failed, the next to try (None: done), the cost."""
 
     center: np.ndarray
     cap: Fraction
     proven: Fraction
     failed: Fraction | None = None
     trial: Fraction | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ class Ladder:
     options: BranchOptions
     rounds: int = 8
 
-    def climb(self, centers: np.ndarray, caps: Sequence[Fraction], budget: Budget) -> list[Fraction]:
-        """Proven radii, 0 at least: the caller has proven the centers (batch, inputs). One cap (> 0) per latent."""
+    def climb(
+        self, centers: np.ndarray, caps: Sequence[Fraction], budget: Budget
+    ) -> list[tuple[Fraction, float]]:
+        """Per latent a proven radius and the seconds of its last rung; one cap (> 0) per latent.
+
+        The radius is 0 at least: the caller has proven the centers (batch, inputs).
+        """
         rungs = [_Rung(center, cap, Fraction(0)) for center, cap in zip(centers, caps, strict=True)]
         for rung in rungs:
             self._aim(rung, FIRST * rung.cap)
@@ -69,9 +75,12 @@ class Ladder:
             left = [rung for rung in rungs if rung.trial is not None]
             if not left or budget.expired:
                 break
-            for rung, proven in zip(left, self.proven_radii(left, budget), strict=True):
+            started = budget.elapsed
+            radii = self.proven_radii(left, budget)
+            for rung, proven in zip(left, radii, strict=True):
+                rung.seconds = (budget.elapsed - started) / len(left)
                 self._learn(rung, proven)
-        return [rung.proven for rung in rungs]
+        return [(rung.proven, rung.seconds) for rung in rungs]
 
     def _aim(self, rung: _Rung, radius: Fraction) -> None:
         """The next radius to try: on the grid, above what is proven and below what failed."""

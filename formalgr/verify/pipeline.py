@@ -2,8 +2,8 @@
 
 In: Network, queries. Out: one Outcome per query. Trust: sound.
 
-attack -> forward bounds -> backward bounds -> branch and bound -> MILP -> SMT; what no stage decides is UNKNOWN with
-the reason of the last one.
+points in plain sight -> backward bounds at the root -> gradient attacks on what is left -> branch and bound -> MILP ->
+SMT; what no stage decides is UNKNOWN with the reason of the last one.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 In: Network, latents, UnsafeSet. Out: RadiusBracket per latent. Trust: sound (L is a proof of the pipeline or of the
 ladder, U the exact distance of a replayed point; everything else only chooses radii).
 
-R(z) = inf {||z' - z||_inf : z' is classified wrong}; a tie is wrong (STATISTICS section 1). All latents go in rounds
+R(z) = inf {||z' - z||_inf : z' is classified wrong}; a tie is wrong (docs/statistics.md section 1). All latents go in rounds
 through one batched pipeline. Attacks first pull U down to where a proof is likely to meet it; root bounds give L for
 nearly nothing; then the complete search is asked for U - tolerance itself. Its cost multiplies with the radius
 (six-fold per 0.1 on the digits), so one proof there costs less than a bisection that comes near again and again. Under
@@ -40,8 +40,11 @@ TOLERANCE = Fraction(1, 1000)
 ATTACK_ROUNDS = 7
 """Attacks on smaller and smaller balls: each halves the part of the bracket that attacks alone leave open."""
 
-LEAST_SHARE = 1.0 / 64.0
+LEAST_SHARE = 1.0 / 16.0
 """A latent is left alone when less than this share of its time is left: no radius that costs so little is news."""
+
+MOST_GROWTH = 16.0
+"""Largest believed exponent of cost against radius: few directions of a large latent space matter at once."""
 
 UNPROVEN = Fraction(-1)
 """L of a latent whose center is not proven to be classified right."""
@@ -242,11 +245,10 @@ class _Run:
         ladder = Ladder(self.network.graph, self.unsafe, self.options.step, local.branch)
         caps = [self.target(latent) for latent in latents]
         proven = ladder.climb(np.stack([latent.center for latent in latents]), caps, self.budget)
-        seconds = (self.budget.elapsed - started) / len(latents)
-        for latent, radius in zip(latents, proven, strict=True):
+        for latent, (radius, seconds) in zip(latents, proven, strict=True):
             latent.raise_lower(radius, Guarantee.FLOAT_SOUND)
             latent.costs.append((latent.lower, seconds))
-            latent.spent += seconds
+            latent.spent += (self.budget.elapsed - started) / len(latents)
 
     def ask(self, latents: list[_Latent], radii: Sequence[Fraction], seconds: float = math.inf) -> list[Outcome]:
         """One complete check per latent, all in one batch."""
@@ -301,14 +303,14 @@ class _Run:
     def allowance(self, latent: _Latent, number: int) -> float | None:
         """Seconds for the next check: half of what is left of the latent's limit and of its part of the run's.
 
-        A power of two, so that latents with like limits share a batch; None when too little is left.
+        A power of the root of two, so that latents with like limits share a batch; None when too little is left.
         """
         left = min(self.options.local.seconds_per_query - latent.spent, self.budget.remaining / number)
         if latent.first_share is None:
             latent.first_share = left
         if math.isinf(left):
             return left
-        return None if left <= LEAST_SHARE * latent.first_share else 2.0 ** math.floor(math.log2(0.5 * left))
+        return None if left <= LEAST_SHARE * latent.first_share else 2.0 ** (0.5 * math.floor(2.0 * math.log2(0.5 * left)))
 
     def wall(self, latent: _Latent, seconds: float) -> Fraction | None:
         """The radius that an earlier check gave up on, unless the new one has far more time."""
@@ -331,14 +333,23 @@ class _Run:
 
 
 def _affordable(latent: _Latent, target: Fraction, seconds: float) -> Fraction:
-    """The radius whose proof should take half of `seconds` if cost grows on as between the last two proofs."""
-    if len(latent.costs) < 2:
+    """The radius whose proof should take half of `seconds`, by a power law through what is known of the costs.
+
+    A ball of radius r holds (r / s)^p balls of radius s: the exponent is p (at most MOST_GROWTH) until two proofs, or
+    one and a check that was given up, tell a better one.
+    """
+    if not latent.costs or not latent.costs[-1][0]:
         return (latent.lower + target) / 2
-    (first, cheap), (last, dear) = latent.costs[-2:]
-    if last <= first or dear <= cheap:
-        return target
-    rate = math.log(dear / max(cheap, 1e-9)) / float(last - first)
-    return last + Fraction(math.log(0.5 * seconds / dear) / rate)
+    last, dear = latent.costs[-1]
+    known = latent.costs[-2:-1] + [(latent.wall, latent.wall_seconds)] * (latent.wall is not None)
+    growth = [_growth(last, dear, radius, cost) for radius, cost in known if radius > 0 and radius != last and cost > 0]
+    power = min(max(growth, default=len(latent.center)), MOST_GROWTH)
+    return last * Fraction((0.5 * seconds / dear) ** (1.0 / power))
+
+
+def _growth(radius: Fraction, cost: float, other: Fraction, price: float) -> float:
+    """The exponent of the power law through two costs, 1 at least."""
+    return max(1.0, math.log(price / cost) / math.log(other / radius))
 
 
 def radius_brackets(

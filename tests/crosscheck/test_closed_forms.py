@@ -1,4 +1,4 @@
-"""Global robustness against closed forms (STATISTICS.md section 8): every local verdict, and the bounds on F(eps).
+"""Global robustness against closed forms (docs/statistics.md section 8): every local verdict, and the bounds on F(eps).
 
 Networks are written as ONNX files and certified end to end. Whether a latent's ball holds a failure is decided here in
 fractions from the formula; F(eps) is a sum of normal probabilities. Bounds hold with probability 1 - alpha each, and

@@ -19,7 +19,7 @@ from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness import certify as certify_module
 from formalgr.global_robustness import samples as samples_module
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
-from formalgr.global_robustness.frontier import lower_bound, upper_bound
+from formalgr.global_robustness.frontier import lower_bound, refutation_alpha, upper_bound
 from formalgr.global_robustness.prior import LatentPrior, latents_sha256
 from formalgr.global_robustness.samples import (
     SampleChecker,
@@ -31,6 +31,7 @@ from formalgr.global_robustness.samples import (
 from formalgr.global_robustness.study import Study
 from formalgr.graph.onnx_writer import write
 from formalgr.runs.ledger import Ledger
+from formalgr.runs.workers import WorkerDied, _Pool
 from formalgr.verify.options import VerifyOptions
 from tests.studies import cube_study, identity, study, within_cube
 from tests.zoo import chain
@@ -133,6 +134,17 @@ def test_the_parts_of_a_certificate_fit_together(square):
     assert len(result.sources) == 3 and result.seed == 5
 
 
+def test_a_refutation_pays_for_looking_at_every_class(square):
+    """Any one of the classes refutes, so each does at 1 - (1 - alpha)^(1/2): a bound at alpha is not enough."""
+    violated = run(square).classes[0].counts.violated
+    alone, shared = (lower_bound(violated, SAMPLES, level) for level in (ALPHA, refutation_alpha(ALPHA, 2)))
+    options = CertifyOptions(samples=SAMPLES, seed=5)
+    for delta, verdict in (((alone + shared) / 2, GlobalVerdict.UNDECIDED), (shared - 1e-9, GlobalVerdict.REFUTED)):
+        result = certify(square, EPSILON, delta, ALPHA, options)
+        assert result.classes[0].delta_lower > delta
+        assert result.classes[0].verdict is result.verdict is verdict
+
+
 def test_records_survive_json(square):
     for record in run(square, samples=60).records + tuple(unfinished(Unit(1, (3, 9)), Reason.TIMEOUT)):
         assert SampleRecord.from_json(record.to_json()) == record
@@ -205,6 +217,20 @@ def test_an_error_in_a_worker_is_raised_and_nothing_is_left(square):
     for jobs in (1, 2):
         with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'run'"):
             run(square, jobs=jobs, local=broken)
+
+
+def test_a_worker_that_always_dies_names_the_samples(square, monkeypatch):
+    """One line, not a list of a hundred numbers. The parent shoots every worker before it can answer."""
+    start = _Pool._start
+
+    def shot(self):
+        connection = start(self)
+        self._workers[connection].kill()
+        return connection
+
+    monkeypatch.setattr(_Pool, "_start", shot)
+    with pytest.raises(WorkerDied, match=r"died 3 times on \d+ samples of class [01] from \d+ on \(exit code -9\)"):
+        run(square, jobs=2)
 
 
 # ---- interruptions
@@ -356,7 +382,7 @@ def test_a_run_without_time_knows_nothing(square):
 
 
 def test_samples_that_the_clock_left_open_count_against_the_claim(square, expected, tmp_path):
-    """STATISTICS.md section 7.2. The clock jumps after the first unit of class 1: 100 of its 250 samples are decided.
+    """docs/statistics.md section 7.2. The clock jumps after the first unit of class 1: 100 of its 250 samples are decided.
 
     Over the decided samples alone the share of failures would certify delta = 0.2.
     """
@@ -396,7 +422,7 @@ def test_a_unit_is_limited_by_what_was_left_when_it_was_handed_out(square, monke
 
 
 def test_a_sample_that_is_wrong_itself_is_violated_and_counted(square):
-    """Never skipped (STATISTICS.md section 7.4), also at radius 0, where nothing else can fail."""
+    """Never skipped (docs/statistics.md section 7.4), also at radius 0, where nothing else can fail."""
     result = certify(square, 0, DELTA, ALPHA, CertifyOptions(samples=120, seed=5))
     for one in result.classes:
         latents = LatentPrior(2).sample(5, one.label, 0, 120)

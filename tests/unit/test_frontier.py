@@ -58,7 +58,7 @@ def test_bounds_are_those_of_scipy(samples, alpha):
     [(1000, 0, 0.00688), (1000, 50, 0.07495), (10000, 0, 0.00069), (10000, 100, 0.01347), (10000, 500, 0.05709)],
 )
 def test_bounds_are_the_published_values(samples, failures, expected):
-    """STATISTICS.md section 3, pointwise column, alpha = 1e-3."""
+    """docs/statistics.md section 3, pointwise column, alpha = 1e-3."""
     assert upper_bound(failures, samples, 1e-3) == pytest.approx(expected, abs=5.1e-6)
 
 
@@ -137,7 +137,7 @@ def test_coverage_survives_unknowns_that_depend_on_the_truth(lost):
 
 
 def test_dropping_unknowns_would_certify_what_is_false():
-    """STATISTICS.md section 7.1: F = .0501 is certified as <= .05 in 25 % of the runs at nominal 5 %; counted, in none.
+    """docs/statistics.md section 7.1: F = .0501 is certified as <= .05 in 25 % of the runs at nominal 5 %; counted, in none.
 
     20 % of the failing and 5 % of the robust samples are unknown, n = 1000.
     """
@@ -157,7 +157,7 @@ def test_dropping_unknowns_would_certify_what_is_false():
 
 
 def test_looking_after_every_sample_would_certify_what_is_false():
-    """STATISTICS.md section 7.3: stopping at the first n <= 2000 that certifies errs in 27.4 % at nominal 5 %.
+    """docs/statistics.md section 7.3: stopping at the first n <= 2000 that certifies errs in 27.4 % at nominal 5 %.
 
     Exact recursion at F = delta = .05. This is why a ledger does not let the number of samples change.
     """

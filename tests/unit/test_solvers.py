@@ -146,7 +146,7 @@ def test_known_minimum(name, case):
 
 @pytest.mark.parametrize("name", FLOAT_BACKENDS)
 def test_tolerances_never_raise_the_bound(name):
-    """The truth is 1 in both programs; HiGHS may say 0 (ARCHITECTURE, section 5), but nobody may say more than 1."""
+    """The truth is 1 in both programs; HiGHS may say 0 (docs/architecture.md), but nobody may say more than 1."""
     variables = (Variable(1e-9, 1), Variable(0, 1))
     program = Program(variables, (), (Piecewise(0, 1, (Fraction(1, 10**9),), (10**9, 0), (0, 1)),), objective=1)
     answer = solve(name, program)
