@@ -31,6 +31,11 @@ class Balls:
     def __getitem__(self, index) -> "Balls":
         return replace(self, box=self.box[index], centers=self.centers[index])
 
+    def within(self, radii: np.ndarray) -> "Balls":
+        """The same balls cut down to radii (batch,)."""
+        low, high = self.centers - radii[:, None], self.centers + radii[:, None]
+        return replace(self, box=Box(np.maximum(self.box.lower, low), np.minimum(self.box.upper, high)))
+
     def distance(self, points: np.ndarray) -> np.ndarray:
         """L-infinity distance from the centers, (batch,)."""
         return np.max(np.abs(points - self.centers), axis=1, initial=0.0)

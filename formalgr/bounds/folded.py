@@ -4,7 +4,7 @@ In: FoldedSystem, sub-boxes of the boxes it was made for. Out: bounds of its uni
 sound.
 
 Rounding. Let n exceed the number of terms of any sum here. Replacing a symbol y_j with coefficient a errs by at most
-|a| cost_j: the radius of its row, gamma_n times everything that enters, and the cost of the symbols that come in instead
+|a| cost_j: the radius of its row, gamma_n times everything that enters, and the cost of the symbols that replace it
 (Higham, ch. 3). Costs are computed once per box; they bound cancelling coefficients by their absolute sums.
 """
 

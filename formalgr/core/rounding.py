@@ -20,7 +20,7 @@ SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 """ETA: what an operation can lose to underflow, even where subnormals are flushed to zero."""
 
 NEGLIGIBLE = {"float32": 2.0**-102, "float64": 2.0**-969}
-"""ETA / u. A rounding error gamma_n m of a quantity that something multiplies later must be gamma_n (m + NEGLIGIBLE): it
+"""ETA / u. The rounding error gamma_n m of a quantity that is multiplied later must be gamma_n (m + NEGLIGIBLE): it
 then covers n underflows too, and whatever multiplies the one multiplies the other."""
 
 SLACK = 1.0 + 2.0**-20
@@ -43,7 +43,7 @@ differs from own float64 evaluation (both sum in other orders, so the errors are
 is below 1e-2 of the largest output. A wrong meaning of an operator changes both own evaluations alike."""
 
 COMPOSED_RELATIVE = 1e-5
-"""A composed network against its two originals: the same operators on the same numbers, so closer than ORACLE_RELATIVE."""
+"""A composed network against its two originals: the same operators on the same numbers, so closer still."""
 
 SOLVER_MARGIN = 1e-5
 """A floating-point MILP proves a margin only above this: HiGHS and CBC work with feasibility tolerances 1e-6..1e-9
@@ -101,6 +101,6 @@ def nearest_down(value: Fraction) -> float:
 
 
 def nearest_up(value: Fraction) -> float:
-    """The smallest float64 that is >= the rational `value`. Raises NumericalError when float64 does not reach so far."""
+    """The smallest float64 >= the rational `value`. Raises NumericalError when float64 does not reach so far."""
     result = nearest(value)
     return float(np.nextafter(result, np.inf)) if result < value else result

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from formalgr.core.verdict import Guarantee
+from formalgr.core.verdict import Guarantee, Reason
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate, GlobalVerdict
 from formalgr.global_robustness.frontier import Counts, lower_bound, upper_bound
 from formalgr.report.words import GUARANTEES, MEANINGS
@@ -53,7 +53,8 @@ def why_undecided(certificate: GlobalCertificate) -> str | None:
     unknown = sum(one.counts.unknown for one in undecided)
     if unknown:
         counted = ", ".join(f"{count}: {reason}" for reason, count in reasons(certificate).items())
-        return f"{what}; unknown samples count against the claim ({counted})"
+        advice = "; allow more time" if Reason.TIMEOUT.value in counted else ""
+        return f"{what}; unknown samples count against the claim ({counted}){advice}"
     enough = samples_enough(certificate)
     hint = f": at the shares seen, -n {enough} with another --seed would decide" if enough else ""
     return f"{what}; more samples narrow them{hint}"

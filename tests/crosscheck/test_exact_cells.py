@@ -1,7 +1,7 @@
 """The fast engine against exact enumeration of linear cells on random tiny networks: verdicts must be equal.
 
-Weights are multiples of 1/8 in half of the networks, so that kinks, ties and flat pieces meet exactly; thresholds lie at
-the exact minimum and at 1e-9, 1e-6 and 1e-2 beside it. At the minimum itself the truth is VIOLATED in one point.
+Half of the networks have multiples of 1/8 as weights, so that kinks, ties and flat pieces meet; thresholds lie at the
+exact minimum and at 1e-9, 1e-6 and 1e-2 beside it. At the minimum itself the truth is VIOLATED in one point.
 """
 
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Every engine on every tiny query: decisive verdicts equal the truth; UNKNOWN is neutral only where it is explained."""
+"""Every engine on every tiny query: decisive verdicts equal the truth; the pipeline decides them all."""
 
 import pytest
 

@@ -108,8 +108,8 @@ def test_node_boxes_contain_and_forms_lie_below_exact_samples(bounder, case):
 
 def _form_at(form, which: int, row: int, point) -> Fraction:
     total = Fraction(float(form.constant[which, row])) - Fraction(float(form.error[which, row]))
-    coefficients = form.flat()[which, row].tolist()
-    return total + sum((Fraction(a) * Fraction(x) for a, x in zip(coefficients, point.tolist(), strict=True)), Fraction(0))
+    terms = zip(form.flat()[which, row].tolist(), point.tolist(), strict=True)
+    return total + sum((Fraction(a) * Fraction(x) for a, x in terms), Fraction(0))
 
 
 def _system_rows(system, which: int, point) -> list[tuple[Fraction, Fraction]]:

@@ -1,0 +1,103 @@
+"""Brackets of the largest robust radius as values, and how far and how fine they are asked for.
+
+In: radii, counterexamples. Out: RadiusBracket, RadiusOptions. Trust: sound (plain data; contradicting ends are refused).
+"""
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from formalgr.core.errors import InputError, ModelError, Refused, UsageError
+from formalgr.core.verdict import Counterexample, Guarantee, Reason
+from formalgr.spec.robustness import radius_of
+from formalgr.verify.options import VerifyOptions
+
+TOLERANCE = Fraction(1, 1000)
+"""Default tolerance, as a share of the cap."""
+
+UNPROVEN = Fraction(-1)
+"""Lower end of a latent whose center is not proven to be classified right (STATISTICS section 1)."""
+
+
+@dataclass(frozen=True)
+class RadiusBracket:
+    """lower < R <= upper: the closed ball of radius `lower` is proven, `witness` is replayed at distance `upper`.
+
+    lower is -1 where the center itself is not proven; upper is None where no counterexample was found up to the cap
+    (then so is witness). `guarantee` is the weakest of what was proven and replayed; `reason` says why the bracket is
+    wider than asked, None when it is not. Raises Refused when the two ends contradict each other.
+    """
+
+    lower: Fraction
+    upper: Fraction | None
+    witness: Counterexample | None
+    guarantee: Guarantee
+    reason: Reason | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if (self.upper is None) != (self.witness is None):
+            raise ValueError("a bracket has an upper end exactly when it holds a counterexample")
+        if self.upper is not None and self.lower >= self.upper:
+            raise Refused(f"radius {self.lower} was proven and a counterexample lies at distance {self.upper}: a bug")
+
+    @property
+    def misclassified(self) -> bool:
+        """Whether the center itself is wrong."""
+        return self.upper == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadiusOptions:
+    """How far and how fine: radii up to `max_epsilon`, brackets no wider than `tolerance` (default max_epsilon / 1000).
+
+    `local` steers the checks; its seconds_per_query limits each latent, all radii together. Raises UsageError unless
+    both radii are > 0.
+    """
+
+    max_epsilon: float | str | Fraction = Fraction(1)
+    tolerance: float | str | Fraction | None = None
+    local: VerifyOptions = field(default_factory=VerifyOptions)
+
+    def __post_init__(self):
+        cap = _positive("max_epsilon", self.max_epsilon)
+        tolerance = TOLERANCE * cap if self.tolerance is None else _positive("tolerance", self.tolerance)
+        object.__setattr__(self, "max_epsilon", cap)
+        object.__setattr__(self, "tolerance", tolerance)
+
+    @property
+    def step(self) -> Fraction:
+        """The grid of radii that are tried: the largest power of two <= tolerance / 16, so that floats hold them."""
+        return Fraction(2) ** math.floor(math.log2(self.tolerance / 16))
+
+
+def _positive(name: str, value: float | str | Fraction) -> Fraction:
+    try:
+        radius = radius_of(value)
+    except UsageError:
+        radius = Fraction(0)
+    if radius <= 0:
+        raise UsageError(f"{name} must be a finite number > 0, got {value}")
+    return radius
+
+
+def exact_latents(latents: np.ndarray, inputs: int) -> np.ndarray:
+    """The latents as float64 (number, inputs), unchanged in value.
+
+    Raises InputError when they are no finite numbers that float64 holds, ModelError when they do not fit `inputs`.
+    """
+    given = np.asarray(latents)
+    if given.ndim != 2 or given.shape[1] != inputs:
+        raise ModelError(f"latents must be (number, {inputs}) for this network, got shape {given.shape}")
+    if given.dtype.kind not in "fiu":
+        raise InputError(f"latents must be real numbers, got type {given.dtype}")
+    exact = given.astype(np.float64)
+    bad = np.nonzero(~np.all(np.isfinite(exact), axis=1))[0]
+    if bad.size:
+        raise InputError(f"latent {bad[0]} is not finite")
+    if not np.array_equal(exact.astype(given.dtype), given):
+        raise InputError(f"latents of type {given.dtype} do not fit float64; give float32 or float64")
+    return exact
