@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Guarantee,
         Network,
         Outcome,
+        RadiusBracket,
         Study,
         Verdict,
         VerifyOptions,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         latent_ball,
         load,
         local_robustness,
+        radius,
         read_vnnlib,
         verify,
     )
@@ -35,6 +37,7 @@ __all__ = [
     "Guarantee",
     "Network",
     "Outcome",
+    "RadiusBracket",
     "Study",
     "Verdict",
     "VerifyOptions",
@@ -43,6 +46,7 @@ __all__ = [
     "latent_ball",
     "load",
     "local_robustness",
+    "radius",
     "read_vnnlib",
     "verify",
 ]

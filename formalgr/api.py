@@ -1,13 +1,17 @@
 """The Python interface: thin wrappers that turn plain values into the options and budgets of the rooms below.
 
-In: networks, regions, plain numbers. Out: Outcome, GlobalCertificate. Trust: sound (verdicts come from the rooms).
+In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertificate. Trust: sound (verdicts come from the
+rooms).
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict, Unpack
+
+import numpy as np
 
 from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
@@ -23,8 +27,10 @@ from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
 from formalgr.spec.vnnlib_reader import read_vnnlib
+from formalgr.verify.bracket import RadiusBracket, RadiusOptions
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
+from formalgr.verify.radius import radius_brackets
 
 __all__ = [
     "CertifyOptions",
@@ -32,6 +38,7 @@ __all__ = [
     "Guarantee",
     "Network",
     "Outcome",
+    "RadiusBracket",
     "Study",
     "Verdict",
     "VerifyOptions",
@@ -40,6 +47,7 @@ __all__ = [
     "latent_ball",
     "load",
     "local_robustness",
+    "radius",
     "read_vnnlib",
     "verify",
     "verify_property",
@@ -57,6 +65,14 @@ class CertifyKeywords(TypedDict, total=False):
     jobs: int
     directory: str | Path | None
     local: VerifyOptions
+
+
+class RadiusKeywords(TypedDict, total=False):
+    """Keyword arguments of `radius` that say how far, how fine and how hard, with the defaults of RadiusOptions."""
+
+    max_epsilon: float | str | Fraction
+    tolerance: float | str | Fraction | None
+    options: VerifyOptions
 
 
 def verify(
@@ -142,16 +158,50 @@ def certify(
     go on where it stopped), local (VerifyOptions of the local checks). `progress`: True draws on stderr; a callable is
     given Ticks. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
     """
-    unknown = sorted(set(options) - set(CertifyKeywords.__annotations__))
-    if unknown:
-        known = ", ".join(CertifyKeywords.__annotations__)
-        raise TypeError(f"certify has no option {unknown[0]!r}; its keywords are progress, timeout_seconds, {known}")
+    _check_keywords("certify", options, CertifyKeywords)
     settings = CertifyOptions(**options)
     budget = Budget(_limit(timeout_seconds))
-    if callable(progress):
-        return _certify(study, epsilon, delta, alpha, settings, budget, progress)
-    with Display(quiet=not progress) as display:
+    with _drawn(progress) as display:
         return _certify(study, epsilon, delta, alpha, settings, budget, display)
+
+
+def radius(
+    network: Network,
+    latents: np.ndarray,
+    label: int,
+    *,
+    label_rule: str = "argmax",
+    progress: bool | Progress = False,
+    timeout_seconds: float = float("inf"),
+    **options: Unpack[RadiusKeywords],
+) -> tuple[RadiusBracket, ...]:
+    """lower < R <= upper for each latent, R being its distance (L-infinity) from the nearest one not called `label`.
+
+    latents (number, inputs), or (inputs,) for one. Keywords: max_epsilon (1; nothing beyond it is looked at), tolerance
+    (max_epsilon / 1000), options (VerifyOptions; its seconds_per_query limits each latent). What time does not allow
+    stays a wider bracket; both ends always hold. Raises UsageError or InputError on bad values, ModelError when latents
+    do not fit the network.
+    """
+    _check_keywords("radius", options, RadiusKeywords)
+    local = options.pop("options", None) or VerifyOptions()
+    settings = RadiusOptions(**options, local=local)
+    unsafe = wrong_label(label, network.graph.outputs, label_rule)
+    budget = Budget(_limit(timeout_seconds))
+    with _drawn(progress) as display:
+        return radius_brackets(network, np.atleast_2d(np.asarray(latents)), unsafe, settings, budget, display)
+
+
+def _check_keywords(name: str, given: dict, known: type) -> None:
+    """Raises TypeError for a keyword that the function does not have."""
+    unknown = sorted(set(given) - set(known.__annotations__))
+    if unknown:
+        keywords = ", ".join(known.__annotations__)
+        raise TypeError(f"{name} has no option {unknown[0]!r}; its keywords are progress, timeout_seconds, {keywords}")
+
+
+def _drawn(progress: bool | Progress):
+    """A context whose value takes Ticks: the callable itself, or a display that draws them when `progress` is True."""
+    return nullcontext(progress) if callable(progress) else Display(quiet=not progress)
 
 
 def _limit(timeout_seconds: float) -> float:

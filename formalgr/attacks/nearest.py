@@ -8,14 +8,16 @@ attacks, Brendel et al. 2019, but by whole balls); the squeeze grows after a suc
 """
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
 from formalgr.attacks.base import representable
 from formalgr.attacks.gradient import gradient, targets, worst_row
-from formalgr.core.box import Box
+from formalgr.core.box import Box, inward_float32
 from formalgr.graph.graph import Graph
 from formalgr.graph.network import own_outputs
+from formalgr.spec.robustness import latent_ball
 from formalgr.spec.unsafe import UnsafeSet
 
 
@@ -32,9 +34,9 @@ class Balls:
         return replace(self, box=self.box[index], centers=self.centers[index])
 
     def within(self, radii: np.ndarray) -> "Balls":
-        """The same balls cut down to radii (batch,)."""
-        low, high = self.centers - radii[:, None], self.centers + radii[:, None]
-        return replace(self, box=Box(np.maximum(self.box.lower, low), np.minimum(self.box.upper, high)))
+        """The same balls cut down to radii (batch,) no larger than theirs."""
+        pairs = zip(self.centers, radii.tolist(), strict=True)
+        return replace(self, box=inward_float32([latent_ball(center, Fraction(radius)) for center, radius in pairs]))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """L-infinity distance from the centers, (batch,)."""

@@ -18,6 +18,7 @@ from formalgr.core.errors import FormalgrError, UsageError
 COMMANDS = {
     "demo": ("demo", "global robustness of the shipped digits networks, no arguments needed"),
     "global": ("global_", "is a classifier robust on everything its generators produce?"),
+    "radius": ("radius", "how far may each latent move before its image is classified wrong?"),
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "compose": ("compose", "write classifier-after-generator as one ONNX file"),

@@ -76,14 +76,15 @@ def result_document(outcome: Outcome, provenance: Provenance) -> dict:
         "verdict": verdict_word(outcome),
         "guarantee": GUARANTEES[outcome.guarantee],
         "why": "; ".join([*why, *outcome.notes]) or None,
-        "witness": None if outcome.counterexample is None else _witness(outcome.counterexample),
+        "witness": None if outcome.counterexample is None else witness_document(outcome.counterexample),
         "stages": stages,
         "seconds": {"total": provenance.seconds, **_by_stage(outcome.stage_seconds)},
         **provenance.keys(),
     }
 
 
-def _witness(counterexample: Counterexample) -> dict:
+def witness_document(counterexample: Counterexample) -> dict:
+    """A replayed point: its inputs and outputs, and what onnxruntime says of it."""
     answer = counterexample.float32_outputs
     return {
         "inputs": counterexample.inputs.tolist(),

@@ -109,4 +109,4 @@ class Ledger:
 
 def _short(text: str) -> str:
     """The text, or its beginning where it is long (a list of SHA-256)."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 32 else f"{text[:29]}..."

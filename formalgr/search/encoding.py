@@ -16,7 +16,7 @@ from formalgr.operators.base import ProgramBuilder
 from formalgr.spec.unsafe import Polytope
 
 
-class _Builder(ProgramBuilder):
+class Constraints(ProgramBuilder):
     """Collects variables and constraints."""
 
     def __init__(self):
@@ -40,6 +40,10 @@ class _Builder(ProgramBuilder):
     def maximum(self, arguments, result: int) -> None:
         self.maxima.append(Maximum(tuple(arguments), result))
 
+    def program(self, **rest) -> Program:
+        """All of it as a Program; `rest`: inputs, objective, cutoff."""
+        return Program(tuple(self.bounds), tuple(self.rows), tuple(self.pieces), tuple(self.maxima), **rest)
+
 
 def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool) -> Program:
     """Program over one box (bounds of batch 1): minimise t subject to row . output - bound <= t for every row.
@@ -47,7 +51,7 @@ def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool)
     The inputs are variables 0 .. inputs - 1, as the outward-rounded box. Points with t <= 0 are the unsafe ones; for
     an `exact` backend strict rows are added as such (to a float one they would only look like t <= 0 once more).
     """
-    builder = _Builder()
+    builder = Constraints()
     boxes = [Interval(box.lower[0], box.upper[0]) for box in bounds.boxes]
     places = [builder.variables(boxes[0].lower, boxes[0].upper)]
     for index, node in enumerate(graph.nodes, start=1):
@@ -61,15 +65,7 @@ def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool)
         builder.linear(indices, [*(row[k] for k in used), Fraction(-1)], Sense.LESS, bound)
         if exact and strict:
             builder.linear(indices[:-1], [row[k] for k in used], Sense.BELOW, bound)
-    return Program(
-        tuple(builder.bounds),
-        tuple(builder.rows),
-        tuple(builder.pieces),
-        tuple(builder.maxima),
-        objective,
-        tuple(int(i) for i in places[0].reshape(-1)),
-        cutoff=0,
-    )
+    return builder.program(objective=objective, inputs=tuple(int(i) for i in places[0].reshape(-1)), cutoff=0)
 
 
 def _objective_range(box: Interval, polytope: Polytope) -> tuple[float, float]:

@@ -48,6 +48,8 @@ def wrong_label(label: int, classes: int, rule: str = "argmax") -> UnsafeSet:
     """
     if rule not in ("argmax", "argmin"):
         raise UsageError(f"label rule must be argmax or argmin, got {rule!r}")
+    if classes < 2:
+        raise UsageError("a network with one output has no other label; state the unsafe set on its value instead")
     if isinstance(label, bool) or not 0 <= label < classes:
         raise UsageError(f"class index must be in [0, {classes - 1}], got {label}")
     sign = Fraction(1 if rule == "argmax" else -1)

@@ -1,6 +1,7 @@
 """Brackets of the largest robust radius as values, and how far and how fine they are asked for.
 
-In: radii, counterexamples. Out: RadiusBracket, RadiusOptions. Trust: sound (plain data; contradicting ends are refused).
+In: radii, counterexamples. Out: RadiusBracket, RadiusOptions. Trust: sound (plain data; ends that
+contradict each other are refused).
 """
 
 import math

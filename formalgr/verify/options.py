@@ -37,3 +37,5 @@ class VerifyOptions:
             raise UsageError(f"unknown solver {self.solver!r}; choose from {', '.join(SOLVERS)}")
         if not self.seconds_per_query > 0 or not self.solver_seconds > 0:
             raise UsageError("time limits must be > 0 seconds")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")

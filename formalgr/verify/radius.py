@@ -142,9 +142,10 @@ class _Run:
                 latent.lower_upper(found)
 
     def climb(self, latents: list[Latent]) -> None:
-        """Root bounds at a few radii; not where the user asks for another proof than theirs."""
+        """Root bounds at a few radii: what time limits start from. Not where the user asks for another proof."""
         local = self.options.local
-        if not latents or local.solver != "auto" or local.require > Guarantee.FLOAT_SOUND:
+        unlimited = math.isinf(min(local.seconds_per_query, self.budget.remaining))
+        if not latents or unlimited or local.solver != "auto" or local.require > Guarantee.FLOAT_SOUND:
             return
         started = self.budget.elapsed
         ladder = Ladder(self.network.graph, self.unsafe, self.options.step, local.branch)

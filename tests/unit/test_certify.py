@@ -382,7 +382,7 @@ def test_a_run_without_time_knows_nothing(square):
 
 
 def test_samples_that_the_clock_left_open_count_against_the_claim(square, expected, tmp_path):
-    """docs/statistics.md section 7.2. The clock jumps after the first unit of class 1: 100 of its 250 samples are decided.
+    """docs/statistics.md section 7.2. The clock jumps after the first unit of class 1: 100 of 250 decided.
 
     Over the decided samples alone the share of failures would certify delta = 0.2.
     """

@@ -137,7 +137,7 @@ def test_coverage_survives_unknowns_that_depend_on_the_truth(lost):
 
 
 def test_dropping_unknowns_would_certify_what_is_false():
-    """docs/statistics.md section 7.1: F = .0501 is certified as <= .05 in 25 % of the runs at nominal 5 %; counted, in none.
+    """docs/statistics.md section 7.1: F = .0501 certified as <= .05 in 25 % of runs at nominal 5 %; counted: none.
 
     20 % of the failing and 5 % of the robust samples are unknown, n = 1000.
     """

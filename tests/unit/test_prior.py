@@ -1,6 +1,6 @@
 """Latents: sample i is sample i whatever the schedule, streams are independent, and the law is N(0, I).
 
-docs/statistics.md section 7.8. The bounds need independent identically distributed samples; this is where that comes from.
+docs/statistics.md section 7.8. The bounds need independent, identically distributed samples: here is why they are.
 """
 
 import hashlib
