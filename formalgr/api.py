@@ -1,7 +1,7 @@
 """The Python interface: thin wrappers that turn plain values into the options and budgets of the rooms below.
 
-In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertificate. Trust: sound (verdicts come from the
-rooms).
+In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertificate. Trust: sound (the rooms
+decide).
 """
 
 from collections.abc import Sequence

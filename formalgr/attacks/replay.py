@@ -16,6 +16,7 @@ from formalgr.core.arrays import RATIONAL, to_numpy
 from formalgr.core.box import RationalBox, outward
 from formalgr.core.exact import fraction
 from formalgr.core.verdict import Counterexample, Guarantee
+from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
 
@@ -25,7 +26,14 @@ class Replayer:
 
     def __init__(self, network: Network):
         self._network = network
-        self._rational = None
+        self._rational: Graph | None = None
+
+    @property
+    def rational(self) -> Graph:
+        """The network's graph with its weights as exact rationals (irrational ones: their nearest float64)."""
+        if self._rational is None:
+            self._rational = self._network.graph.to(RATIONAL)
+        return self._rational
 
     def replay(self, query: Query, point: Sequence[float | Fraction]) -> Counterexample | None:
         """A Counterexample when the exact point of the closed box nearest to `point` is rigorously unsafe."""
@@ -48,9 +56,7 @@ class Replayer:
             return Guarantee.FLOAT_SOUND, (0.5 * bounds.lower + 0.5 * bounds.upper)[0]
         if not graph.rational:
             return None
-        if self._rational is None:
-            self._rational = graph.to(RATIONAL)
-        outputs = self._rational.evaluate(RATIONAL.asarray(np.array([exact], dtype=object)))
+        outputs = self.rational.evaluate(RATIONAL.asarray(np.array([exact], dtype=object)))
         if query.unsafe.contains(tuple(fraction(y) for y in outputs[0])):
             return Guarantee.EXACT, to_numpy(outputs)[0]
         return None

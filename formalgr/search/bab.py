@@ -131,33 +131,41 @@ class BranchAndBound:
             np.zeros(number, dtype=np.int64),
             np.zeros(number, dtype=np.float64),
         )
-        stack = [_Chunk(box, np.arange(number, dtype=np.int64), None)]
         waiting = np.ones(number, dtype=np.int64)
+        stack: list[_Chunk] = []
+        roots = _Chunk(box, np.arange(number, dtype=np.int64), None)
+        for start in range(0, number, self._batch):
+            if not budget.expired:
+                self._advance(roots[start : start + self._batch], stack, waiting, result, helpers, budget)
+        left = np.nonzero(result.states == State.OPEN)[0]
+        if left.size and not budget.expired:
+            result.states[left[helpers.attack(left)]] = State.VIOLATED
         rounds = 0
-        while stack:
+        while stack and not budget.expired:
             rounds += 1
             if rounds % self._options.breadth == 0:
                 # now and then the largest boxes: depth alone may dig where nothing is to be found
-                stack.insert(len(stack), stack.pop(0))
+                stack.append(stack.pop(0))
             chunk = self._pop(stack, result, waiting)
-            if chunk is None:
-                continue
-            if budget.expired:
-                for query in np.nonzero(result.states == State.OPEN)[0].tolist():
-                    result.give_up(query, Reason.TIMEOUT)
-                break
-            started = budget.elapsed
-            children = self._step(chunk, helpers, result)
-            np.subtract.at(waiting, chunk.owner, 1)
-            np.add.at(result.boxes, chunk.owner, 1)
-            if children is not None:
-                np.add.at(waiting, children.owner, 1)
-                stack.append(children)
-                _forget(stack, self._options.memory_bytes)
-            np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
-            self._close(result, np.unique(chunk.owner), waiting)
-            helpers.report(result)
+            if chunk is not None:
+                self._advance(chunk, stack, waiting, result, helpers, budget)
+        for query in np.nonzero(result.states == State.OPEN)[0].tolist():
+            result.give_up(query, Reason.TIMEOUT)
         return result
+
+    def _advance(self, chunk: _Chunk, stack: list[_Chunk], waiting, result: SearchResult, helpers, budget) -> None:
+        """Bound one batch, put its children on the stack and settle its queries."""
+        started = budget.elapsed
+        children = self._step(chunk, helpers, result)
+        np.subtract.at(waiting, chunk.owner, 1)
+        np.add.at(result.boxes, chunk.owner, 1)
+        if children is not None:
+            np.add.at(waiting, children.owner, 1)
+            stack.append(children)
+            _forget(stack, self._options.memory_bytes)
+        np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
+        self._close(result, np.unique(chunk.owner), waiting)
+        helpers.report(result)
 
     def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
         """One batch from the top of the stack, without boxes of queries that are decided by now."""
@@ -212,12 +220,6 @@ class BranchAndBound:
         left = np.nonzero(np.any(still, axis=1))[0]
         if left.size == 0:
             return None
-        if chunk.state is None:
-            found = helpers.attack(chunk.owner[left])
-            result.states[chunk.owner[left[found]]] = State.VIOLATED
-            left = left[~found]
-            if left.size == 0:
-                return None
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         self._try_points(box, owner, form, lower, helpers, result)

@@ -14,9 +14,8 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.bounds.base import NodeBounds
-from formalgr.core.arrays import RATIONAL
 from formalgr.core.box import RationalBox
-from formalgr.core.exact import RATIONAL_NAMESPACE, fraction, rational_array
+from formalgr.core.exact import RATIONAL_NAMESPACE, fraction, rational, rational_array
 from formalgr.core.linear import Interval
 from formalgr.core.program import Program, Sense
 from formalgr.graph.graph import Graph
@@ -27,15 +26,17 @@ from formalgr.spec.unsafe import Polytope
 
 
 def cell_program(graph: Graph, bounds: NodeBounds, box: RationalBox, polytope: Polytope) -> Program:
-    """The inputs of the box with an output in the polytope, strict rows included; `bounds` (batch 1) hold over it."""
+    """The inputs of the box with an output in the polytope, strict rows included.
+
+    graph: in rationals; bounds (batch 1): hold over the box.
+    """
     cell = _Cell(box)
     values = [cell.input(graph.input_shape)]
     boxes = [Interval(part.lower[0], part.upper[0]) for part in bounds.boxes]
     for index, node in enumerate(graph.nodes, start=1):
         inputs = [values[i] for i in node.inputs]
-        operator = node.operator.to(RATIONAL)
-        if isinstance(operator, LinearMap):
-            values.append(cell.linear(operator, inputs))
+        if isinstance(node.operator, LinearMap):
+            values.append(cell.linear(node.operator, inputs))
         elif isinstance(node.operator, Piecewise):
             values.append(cell.piecewise(node.operator, inputs[0], boxes[node.inputs[0]], boxes[index]))
         else:
@@ -58,7 +59,8 @@ class _Cell:
 
     def __init__(self, box: RationalBox):
         self.constraints = Constraints()
-        self.places = self.constraints.variables(_array(box.lower), _array(box.upper)).tolist()
+        ends = (np.array(end, dtype=object) for end in (box.lower, box.upper))
+        self.places = self.constraints.variables(*ends).tolist()
 
     def input(self, shape) -> _Value:
         """The network input: the identity."""
@@ -100,7 +102,7 @@ class _Cell:
         before = len(self.places)
         self.places += made.reshape(-1).tolist()
         columns = RATIONAL_NAMESPACE.zeros((len(self.places), made.size))
-        columns[np.arange(before, len(self.places)), np.arange(made.size)] = 1
+        columns[np.arange(before, len(self.places)), np.arange(made.size)] = rational(1)
         return _Value(columns.reshape(-1, *made.shape), RATIONAL_NAMESPACE.zeros((1, *made.shape)))
 
     def piecewise(self, operator: Piecewise, value: _Value, box: Interval, out: Interval) -> _Value:
@@ -127,19 +129,14 @@ class _Cell:
         before = len(self.places)
         self.places += results.tolist()
         columns = self._widened(made).reshape(len(self.places), -1)
-        columns[np.arange(before, len(self.places)), bent] = 1
+        columns[np.arange(before, len(self.places)), bent] = rational(1)
         return _Value(columns.reshape(-1, *box.lower.shape), made.constant)
 
     def restrict(self, output: _Value, polytope: Polytope) -> None:
         """The rows of the polytope."""
         columns, constant = self._widened(output).reshape(len(self.places), -1), output.constant.reshape(-1)
         for row, bound, strict in zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True):
-            exact = _array(row)
+            exact = rational_array(np.array(row, dtype=object))
             indices, coefficients = self._terms(columns @ exact)
             right = bound - fraction(constant @ exact)
             self.constraints.linear(indices, coefficients, Sense.BELOW if strict else Sense.LESS, right)
-
-
-def _array(values: tuple[Fraction, ...]) -> np.ndarray:
-    """Object array of exact rationals."""
-    return rational_array(np.array(values, dtype=object))

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.bounds.base import NodeBounds
+from formalgr.core.errors import NumericalError
 from formalgr.core.linear import Interval
 from formalgr.core.program import Linear, Maximum, Piecewise, Program, Sense, Variable
 from formalgr.graph.graph import Graph
@@ -26,6 +27,8 @@ class Constraints(ProgramBuilder):
         self.maxima: list[Maximum] = []
 
     def variables(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        if lower.dtype != object and not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper))):
+            raise NumericalError("a bound of a node overflows float64: there is nothing to ask a solver")
         start = len(self.bounds)
         ends = zip(lower.reshape(-1).tolist(), upper.reshape(-1).tolist(), strict=True)
         self.bounds.extend(Variable(low, high) for low, high in ends)
@@ -45,11 +48,11 @@ class Constraints(ProgramBuilder):
         return Program(tuple(self.bounds), tuple(self.rows), tuple(self.pieces), tuple(self.maxima), **rest)
 
 
-def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool) -> Program:
+def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope) -> Program:
     """Program over one box (bounds of batch 1): minimise t subject to row . output - bound <= t for every row.
 
-    The inputs are variables 0 .. inputs - 1, as the outward-rounded box. Points with t <= 0 are the unsafe ones; for
-    an `exact` backend strict rows are added as such (to a float one they would only look like t <= 0 once more).
+    The inputs are variables 0 .. inputs - 1, as the outward-rounded box. Points with t <= 0 are the unsafe ones, up to
+    the rounding of that box and strict rows: for float solvers (search/cell.py is for exact ones).
     """
     builder = Constraints()
     boxes = [Interval(box.lower[0], box.upper[0]) for box in bounds.boxes]
@@ -59,12 +62,10 @@ def encode(graph: Graph, bounds: NodeBounds, polytope: Polytope, *, exact: bool)
     outputs = places[-1].reshape(-1)
     low, high = _objective_range(boxes[-1], polytope)
     objective = int(builder.variables(np.array([low]), np.array([high]))[0])
-    for row, bound, strict in zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True):
+    for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
         used = [k for k, a in enumerate(row) if a]
         indices = [*(int(outputs[k]) for k in used), objective]
         builder.linear(indices, [*(row[k] for k in used), Fraction(-1)], Sense.LESS, bound)
-        if exact and strict:
-            builder.linear(indices[:-1], [row[k] for k in used], Sense.BELOW, bound)
     return builder.program(objective=objective, inputs=tuple(int(i) for i in places[0].reshape(-1)), cutoff=0)
 
 

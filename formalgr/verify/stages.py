@@ -18,6 +18,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.rounding import SOLVER_MARGIN
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
 from formalgr.graph.network import Network
+from formalgr.search.cell import cell_program
 from formalgr.search.encoding import encode
 from formalgr.solvers.base import Backend, Status
 from formalgr.spec.query import Query
@@ -75,7 +76,11 @@ def _solve_polytope(
 ) -> SolverFinding:
     if budget.expired:
         return SolverFinding(reason=Reason.TIMEOUT)
-    program = encode(graph, bounds, query.unsafe.polytopes[index], exact=backend.exact)
+    polytope = query.unsafe.polytopes[index]
+    if backend.exact:
+        program = cell_program(replayer.rational, bounds, query.box, polytope)
+    else:
+        program = encode(graph, bounds, polytope)
     answer = backend.solve(program, budget)
     if answer.point is not None:
         counterexample = replayer.replay(query, [answer.point[k] for k in program.inputs])
