@@ -117,7 +117,6 @@ def _bracket_classes(session: Session, study, given, settings):
     """ClassBrackets of every class; the rest of the run's time is shared evenly by the classes still to come."""
     from formalgr.global_robustness.prior import latents_sha256
     from formalgr.report.radius import ClassBrackets
-    from formalgr.spec.robustness import wrong_label
     from formalgr.verify.bracket import exact_latents
     from formalgr.verify.radius import radius_brackets
 
@@ -132,8 +131,7 @@ def _bracket_classes(session: Session, study, given, settings):
         for label, points in latents.items():
             network, ticks = study.composed(label), _counted(display, done, len(latents), settings.max_epsilon)
             budget = session.budget.within(session.budget.remaining / (len(latents) - len(done)))
-            unsafe = wrong_label(label, network.graph.outputs, args.label_rule)
-            brackets = radius_brackets(network, points, unsafe, settings, budget, ticks)
+            brackets = radius_brackets(network, points, study.unsafe(label), settings, budget, ticks)
             done.append(ClassBrackets(label, brackets, latents_sha256(points) if given is None else None))
     return done
 

@@ -147,6 +147,13 @@ class RationalBox:
         """Whether no point lies in the box."""
         return any(low > high for low, high in zip(self.lower, self.upper, strict=True))
 
+    def within(self, lower: Sequence[float], upper: Sequence[float]) -> "RationalBox":
+        """The points of the box that lie between lower and upper (inputs,) too; it may be empty."""
+        return RationalBox(
+            tuple(max(a, Fraction(b)) for a, b in zip(self.lower, lower, strict=True)),
+            tuple(min(a, Fraction(b)) for a, b in zip(self.upper, upper, strict=True)),
+        )
+
     def contains(self, point: Sequence[Fraction]) -> bool:
         """Whether the exact point lies in the closed box."""
         return all(low <= x <= high for low, x, high in zip(self.lower, point, self.upper, strict=True))

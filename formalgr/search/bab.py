@@ -41,8 +41,12 @@ class BranchOptions:
     larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 4 * batch. `batch_bytes`
     bounds the memory of backward bounds on the whole network, `memory_bytes` that of reduced systems: beyond it boxes
     forget theirs and start from the whole network again. Every `breadth`-th batch takes the oldest boxes instead of the
-    newest. `smallest_width` is relative to the magnitude of the
-    box: below it the rounding error decides, not the network.
+    newest.
+
+    Exact arithmetic is asked about a box where the rounding error decides, not the network, once at most `exact_units`
+    units are unstable in it, and about every box below `smallest_width` (relative to the magnitude of the box); about
+    the whole query after `patience` boxes, since a tie along a face of a linear region has more small boxes around it
+    than anyone can count.
     """
 
     batch: int = 32
@@ -50,6 +54,8 @@ class BranchOptions:
     batch_bytes: int = 1 << 28
     memory_bytes: int = 1 << 31
     breadth: int = 2
+    exact_units: int = 16
+    patience: int = 2000
     branches_per_query: int = 200_000
     seconds_per_query: float = float("inf")
     smallest_width: float = 1e-12
@@ -76,10 +82,12 @@ class Helpers:
     """What the search asks of its caller.
 
     confirm(query, point) replays a point: whether it is a counterexample. attack(queries) looks for counterexamples of
-    queries that root bounds left open: which ones it found, (queries,) bool. report(result) is told of progress.
+    queries that root bounds left open: which ones it found, (queries,) bool. exact(query, box) decides a box of a query
+    (None: all of it) in exact arithmetic: PROVEN, VIOLATED, or OPEN when it cannot. report(result) is told of progress.
     """
 
     confirm: Callable[[int, np.ndarray], bool]
+    exact: Callable[[int, Box | None], State]
     attack: Callable[[np.ndarray], np.ndarray]
     report: Callable[[SearchResult], None]
 
@@ -156,7 +164,7 @@ class BranchAndBound:
     def _advance(self, chunk: _Chunk, stack: list[_Chunk], waiting, result: SearchResult, helpers, budget) -> None:
         """Bound one batch, put its children on the stack and settle its queries."""
         started = budget.elapsed
-        children = self._step(chunk, helpers, result)
+        children, cells = self._step(chunk, helpers, result)
         np.subtract.at(waiting, chunk.owner, 1)
         np.add.at(result.boxes, chunk.owner, 1)
         if children is not None:
@@ -164,7 +172,9 @@ class BranchAndBound:
             stack.append(children)
             _forget(stack, self._options.memory_bytes)
         np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
-        self._close(result, np.unique(chunk.owner), waiting)
+        for query, cell in cells:
+            self._settle(query, cell, helpers, result)
+        self._close(result, chunk.owner, waiting, helpers)
         helpers.report(result)
 
     def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
@@ -203,23 +213,39 @@ class BranchAndBound:
         fitting = self._options.cache_bytes // (8 * (units + 1) * (units + state.system.inputs))
         return int(min(max(fitting, 8), 4 * self._options.batch))
 
-    def _close(self, result: SearchResult, queries: np.ndarray, waiting: np.ndarray) -> None:
-        for query in queries[result.states[queries] == State.OPEN].tolist():
+    def _settle(self, query: int, box: Box, helpers: Helpers, result: SearchResult) -> None:
+        """A box too small for floats: exact arithmetic closes it or finds a point, or the query is given up."""
+        if result.states[query] != State.OPEN:
+            return
+        state = helpers.exact(query, box)
+        if state is State.VIOLATED:
+            result.states[query] = state
+        elif state is State.OPEN:
+            result.give_up(query, Reason.NUMERICS)
+
+    def _close(self, result: SearchResult, owner: np.ndarray, waiting: np.ndarray, helpers: Helpers) -> None:
+        """Settle the queries of a batch that are proven, or have used up the patience with them or their limits."""
+        for query, fresh in zip(*(part.tolist() for part in np.unique(owner, return_counts=True)), strict=True):
+            if result.states[query] != State.OPEN:
+                continue
             if waiting[query] == 0:
                 result.states[query] = State.PROVEN
-            elif result.boxes[query] >= self._options.branches_per_query:
+                continue
+            if result.boxes[query] - fresh < self._options.patience <= result.boxes[query]:
+                result.states[query] = helpers.exact(query, None)
+            if result.boxes[query] >= self._options.branches_per_query:
                 result.give_up(query, Reason.BRANCH_LIMIT)
             elif result.seconds[query] >= self._options.seconds_per_query:
                 result.give_up(query, Reason.TIMEOUT)
 
-    def _step(self, chunk: _Chunk, helpers: Helpers, result: SearchResult) -> _Chunk | None:
-        """Bound one batch; the children of what stays open."""
+    def _step(self, chunk: _Chunk, helpers: Helpers, result: SearchResult) -> tuple[_Chunk | None, list]:
+        """Bound one batch; the children of what stays open, and (query, box) of boxes too small to split."""
         form, lower, state = self._relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
         still = self._unsafe.open_polytopes(lower)
         left = np.nonzero(np.any(still, axis=1))[0]
         if left.size == 0:
-            return None
+            return None, []
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         self._try_points(box, owner, form, lower, helpers, result)
@@ -227,17 +253,27 @@ class BranchAndBound:
         scale = 1.0 + np.max(np.abs(box.upper), axis=1)
         tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * scale
         box, closed = contract(box, form, lower, still, self._unsafe)
-        for query in owner[tiny & ~closed].tolist():
-            result.give_up(query, Reason.NUMERICS)
-        keep = np.nonzero(~closed & ~tiny & (result.states[owner] == State.OPEN))[0]
+        exact = tiny.copy()
+        blurred = np.nonzero(~tiny & ~closed & self._within_rounding(form, lower, still))[0]
+        if blurred.size:
+            units = self._relaxer.unstable(box[blurred], None if state is None else state[left[blurred]])
+            exact[blurred] = units <= self._options.exact_units
+        cells = [(int(owner[k]), box[k : k + 1]) for k in np.nonzero(exact & ~closed)[0].tolist()]
+        keep = np.nonzero(~closed & ~exact & (result.states[owner] == State.OPEN))[0]
         if keep.size == 0:
-            return None
+            return None, cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         axes = widest_influence(box[keep], form, still[keep][:, self._unsafe.owners].astype(np.float64))
         twice = np.concatenate([np.arange(keep.size), np.arange(keep.size)])
         if state is not None:
             state = self._relaxer.descend(state[left[keep]])[twice]
-        return _Chunk(box[keep].split(axes), owner[keep][twice], state)
+        return _Chunk(box[keep].split(axes), owner[keep][twice], state), cells
+
+    def _within_rounding(self, form: LinearForm, lower: np.ndarray, still: np.ndarray) -> np.ndarray:
+        """Boxes that would be safe but for twice the rounding error of a rational network, (batch,) bool."""
+        if not self._graph.rational:
+            return np.zeros(len(lower), dtype=bool)
+        return ~np.any(self._unsafe.open_polytopes(lower + 2.0 * form.error) & still, axis=1)
 
     def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, helpers, result) -> None:
         """Look for violations at the center and at the corner that the worst row points to; one replay per query."""

@@ -34,7 +34,6 @@ class State:
     def __getitem__(self, index) -> "State":
         return State(self.system[index], [(lower[index], upper[index]) for lower, upper in self.bounds])
 
-
     @property
     def nbytes(self) -> int:
         """Memory of all arrays."""
@@ -51,9 +50,23 @@ class Relaxer(ABC):
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
         """Forms of all rows (batch, rows, inputs), their minima rounded down, and the boxes' own state."""
 
+    @abstractmethod
+    def unstable(self, box: Box, state: State | None) -> np.ndarray:
+        """Number of unstable units of every box, given its own state, (batch,)."""
+
     def descend(self, state: State | None) -> State | None:
         """The state that children of the boxes start from."""
         return state
+
+
+def unstable_units(graph: Graph, box: Box) -> np.ndarray:
+    """How many inputs of nonlinear operators are curved over each box: the size of the exact problem, (batch,)."""
+    bounds = CrownBounder().node_bounds(graph, box)
+    total = np.zeros(len(box), dtype=np.int64)
+    for node in graph.nodes:
+        curved = node.operator.curved(bounds.boxes[node.inputs[0]])
+        total += 0 if curved is None else np.sum(arrays_of.to_numpy(curved).reshape(len(box), -1), axis=1)
+    return total
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,9 @@ class GraphRelaxer(Relaxer):
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
         form = lower_forms(self.graph, CrownBounder().node_bounds(self.graph, box), self.rows)
         return form, box.minimum(form), None
+
+    def unstable(self, box: Box, state: State | None) -> np.ndarray:
+        return unstable_units(self.graph, box)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,12 @@ class FoldedRelaxer(Relaxer):
             bounds, relaxed = unit_bounds(system, box, state.bounds)
         form = pull(system, relaxed, system.outputs, system.sizes[-1], costs(system, relaxed))
         return form, box.minimum(form), State(system, bounds)
+
+    def unstable(self, box: Box, state: State | None) -> np.ndarray:
+        total = np.zeros(len(box), dtype=np.int64)
+        for lower, upper in state.bounds:
+            total += np.sum(arrays_of.to_numpy((lower < 0.0) & (upper > 0.0)), axis=1)
+        return total
 
     def descend(self, state: State | None) -> State | None:
         return State(*reduce(state.system, state.bounds))

@@ -19,7 +19,9 @@ SOLVERS = ("auto", "highs", "cbc", "z3")
 class VerifyOptions:
     """How hard to try. `seconds_per_query` limits each query, the Budget argument the whole batch.
 
-    `require` turns a weaker proof into UNKNOWN. Raises UsageError on an unknown solver or a negative limit.
+    `smt_units`: z3 is asked where at most so many units are unstable; branch and bound asks it for at most
+    `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `require` turns a weaker proof into
+    UNKNOWN. Raises UsageError on an unknown solver or a negative limit.
     """
 
     random: RandomSearch = field(default_factory=lambda: RandomSearch(samples=2, rounds=1))
@@ -29,6 +31,8 @@ class VerifyOptions:
     seconds_per_query: float = float("inf")
     solver_seconds: float = 60.0
     smt_units: int = 16
+    exact_seconds: float = 5.0
+    exact_cells: int = 64
     require: Guarantee = Guarantee.NONE
     seed: int = 0
 

@@ -34,7 +34,7 @@ MOST_GROWTH = 16.0
 class Latent:
     """Both ends of one latent's bracket; `wall`: the radius of the last check that was given up, after `wall_seconds`.
 
-    `costs` holds (radius, seconds) of its proofs, `stuck` says that nothing more is tried.
+    `costs` holds (radius, seconds) of its proofs, `stuck` says that no check can help.
     """
 
     center: np.ndarray
@@ -55,6 +55,8 @@ class Latent:
         """A proven closed ball and what its proof cost: lower ends never fall."""
         if radius > self.lower:
             self.lower, self.proof = radius, guarantee
+            if self.wall is not None and self.wall <= radius:
+                self.wall = None
         if radius > 0:
             self.costs.append((radius, max(seconds, 1e-9)))
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from formalgr.attacks.replay import Replayer
-from formalgr.core.box import outward
+from formalgr.core.box import Box, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
 from formalgr.core.progress import Progress, Tick, silent
@@ -21,12 +21,13 @@ from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.graph.network import Network
 from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
+from formalgr.search.relax import unstable_units
 from formalgr.solvers.child import InChild
 from formalgr.solvers.registry import backend
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.stages import Context, attack, solve, stage_of, unstable_units
+from formalgr.verify.stages import Context, attack, solve, stage_of
 
 
 class _Batch:
@@ -211,15 +212,20 @@ def _branch(batch: _Batch) -> None:
     limits = replace(batch.options.branch, seconds_per_query=batch.options.seconds_per_query)
     engine = BranchAndBound(batch.network.graph, batch.unsafe, limits)
     box = outward([batch.queries[k].box for k in search.positions])
-    result = engine.run(box, Helpers(search.confirm, search.attack, search.report), batch.budget)
+    result = engine.run(box, Helpers(search.confirm, search.exact, search.attack, search.report), batch.budget)
     for index, position in enumerate(search.positions):
         stage = Stage.BRANCH if result.boxes[index] > 1 else Stage.BOUNDS
         batch.spent[Stage.ATTACK][position] += search.attacked[index]
         batch.spent[stage][position] += result.seconds[index]
+        batch.spent[Stage.SMT][position] += search.asked[index]
+        if search.cells[index]:
+            note = f"boxes settled in exact arithmetic, where rounding errors would decide: {search.cells[index]}"
+            batch.notes[position] = (*batch.notes[position], note)
+        stage = search.decider.get(index, stage)
         if result.states[index] == State.PROVEN:
             batch.holds(position, Guarantee.FLOAT_SOUND, stage)
         elif result.states[index] == State.VIOLATED:
-            batch.violated(position, search.found[index], Stage.ATTACK if index in search.by_attack else stage)
+            batch.violated(position, search.found[index], stage)
         else:
             batch.reasons[position] = result.reasons[index] or Reason.TIMEOUT
 
@@ -231,8 +237,9 @@ class _Search:
         self.batch = batch
         self.positions = batch.waiting
         self.found: dict[int, Counterexample] = {}
-        self.by_attack: set[int] = set()
-        self.attacked = np.zeros(len(self.positions), dtype=np.float64)
+        self.decider: dict[int, Stage] = {}
+        self.attacked, self.asked = np.zeros((2, len(self.positions)), dtype=np.float64)
+        self.cells = np.zeros(len(self.positions), dtype=np.int64)
 
     def confirm(self, query: int, point: np.ndarray) -> bool:
         """Replay one point."""
@@ -250,9 +257,35 @@ class _Search:
         found = attack(batch.network, chosen, batch.options.pgd, batch.context)
         for index, counterexample in found.items():
             self.found[int(queries[index])] = counterexample
-            self.by_attack.add(int(queries[index]))
+            self.decider[int(queries[index])] = Stage.ATTACK
         self.attacked[queries] += (batch.budget.elapsed - started) / len(queries)
         return np.isin(np.arange(len(queries)), list(found))
+
+    def exact(self, query: int, box: Box | None) -> State:
+        """Ask z3 about a box of a query, or all of it, when it can be exact and few units are unstable there."""
+        batch, position = self.batch, self.positions[query]
+        left = min(batch.left(position), batch.options.solver_seconds, batch.options.exact_seconds)
+        if not batch.network.graph.rational or self.cells[query] >= batch.options.exact_cells or left <= 0.0:
+            return State.OPEN
+        asked = batch.queries[position]
+        if box is not None:
+            asked = Query(asked.box.within(box.lower[0].tolist(), box.upper[0].tolist()), asked.unsafe)
+            if asked.box.empty:
+                return State.PROVEN
+        if unstable_units(batch.network.graph, outward([asked.box]))[0] > batch.options.smt_units:
+            return State.OPEN
+        started, child = batch.budget.elapsed, batch.solver("z3")
+        finding = solve(batch.network, asked, child, batch.budget.within(left), batch.context.replayer)
+        self.asked[query] += batch.budget.elapsed - started
+        if finding.proven is None and finding.counterexample is None:
+            return State.OPEN
+        if finding.counterexample is not None:
+            self.found[query] = finding.counterexample
+        if finding.counterexample is not None or box is None:
+            self.decider[query] = Stage.SMT
+        else:
+            self.cells[query] += 1
+        return State.PROVEN if finding.counterexample is None else State.VIOLATED
 
     def report(self, result: SearchResult) -> None:
         """Tell where the search stands."""
@@ -260,14 +293,16 @@ class _Search:
 
 
 def _solvers(batch: _Batch) -> None:
-    """The exact tail: MILP, then SMT where few units are unstable."""
+    """MILP, then SMT where few units are unstable; MILP has tolerances, so that it is no help where floats fail."""
     for position in batch.waiting:
         if batch.reasons[position] is Reason.TOO_WEAK:
             continue
-        _ask(batch, position, "highs")
-        box = outward([batch.queries[position].box])
-        if batch.outcomes[position] is None and unstable_units(batch.network, box) <= batch.options.smt_units:
-            _ask(batch, position, "z3")
+        if batch.reasons[position] is not Reason.NUMERICS:
+            _ask(batch, position, "highs")
+        if batch.outcomes[position] is None:
+            units = unstable_units(batch.network.graph, outward([batch.queries[position].box]))[0]
+            if units <= batch.options.smt_units:
+                _ask(batch, position, "z3")
 
 
 def _forced(batch: _Batch) -> None:

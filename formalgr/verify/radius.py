@@ -111,7 +111,7 @@ class _Run:
             return
         started, balls, tolerance = self.budget.elapsed, self.balls(latents), float(self.options.tolerance)
         missed, nearest = np.zeros(len(latents), dtype=np.float64), np.full(len(latents), np.inf)
-        trial, points = np.full(len(latents), float(self.options.max_epsilon)), balls.centers.copy()
+        trial, owners, points = np.full(len(latents), float(self.options.max_epsilon)), [], []
         for _ in range(ATTACK_ROUNDS):
             places = np.nonzero(trial - missed > tolerance)[0]
             if not places.size or self.budget.expired:
@@ -121,25 +121,31 @@ class _Run:
             hit = best.excess <= 0.0
             missed[places[~hit]] = trial[places[~hit]]
             if np.any(hit):
-                points[places[hit]] = self.closer.along(part[hit], best.points[hit])
-                nearest[places[hit]] = part[hit].distance(points[places[hit]])
+                points.append(self.closer.along(part[hit], best.points[hit]))
+                owners.append(places[hit])
+                nearest[places[hit]] = part[hit].distance(points[-1])
             trial = np.where(np.isfinite(nearest), 0.5 * missed + 0.5 * nearest, missed)
-        found = np.nonzero(np.isfinite(nearest))[0]
-        self.pull([latents[k] for k in found.tolist()], points[found])
+        if points:
+            self.pull([latents[k] for k in np.concatenate(owners).tolist()], np.concatenate(points))
         for latent in latents:
             latent.spent += (self.budget.elapsed - started) / len(latents)
 
     def pull(self, latents: list[Latent], points: np.ndarray) -> None:
-        """Move points closer and replay them; the exact distance of a replayed one counts."""
-        if not latents:
-            return
-        near = self.closer.run(self.balls(latents), points)
-        for latent, *tried in zip(latents, near.tolist(), points.tolist(), strict=True):
-            query = self.query(latent, self.options.max_epsilon)
-            replays = (self.replayer.replay(query, point) for point in tried)
-            found = next((one for one in replays if one is not None), None)
-            if found is not None:
-                latent.lower_upper(found)
+        """Move unsafe points closer and replay the nearest of each latent; the exact distance of a replayed one counts.
+
+        A latent may come with several points: they lie in different valleys.
+        """
+        balls = self.balls(latents)
+        tried = np.concatenate([self.closer.run(balls, points), points])
+        distance = np.concatenate([balls.distance(part) for part in np.split(tried, 2)])
+        replayed = set()
+        for k in np.argsort(distance, kind="stable").tolist():
+            latent = latents[k % len(latents)]
+            if id(latent) not in replayed:
+                found = self.replayer.replay(self.query(latent, self.options.max_epsilon), tried[k].tolist())
+                if found is not None:
+                    latent.lower_upper(found)
+                    replayed.add(id(latent))
 
     def climb(self, latents: list[Latent]) -> None:
         """Root bounds at a few radii: what time limits start from. Not where the user asks for another proof."""
@@ -160,9 +166,7 @@ class _Run:
         batches: dict[float, list[Latent]] = {}
         for latent in latents:
             seconds = None if self.budget.expired else self.pace.seconds(latent, len(latents))
-            if seconds is None:
-                latent.stuck = True
-            else:
+            if seconds is not None:
                 batches.setdefault(seconds, []).append(latent)
         for seconds, part in sorted(batches.items()):
             radii = [self.pace.choose(latent, seconds) for latent in part]

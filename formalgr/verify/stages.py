@@ -13,7 +13,7 @@ from formalgr.attacks.replay import Replayer
 from formalgr.bounds.base import NodeBounds, rows_of
 from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.core.arrays import NUMPY
-from formalgr.core.box import Box, inward_float32, outward
+from formalgr.core.box import inward_float32, outward
 from formalgr.core.budget import Budget
 from formalgr.core.rounding import SOLVER_MARGIN
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
@@ -98,16 +98,6 @@ def _solve_polytope(
         return SolverFinding(reason=Reason.NUMERICS, note=f"{backend.name}: minimum {float(answer.bound or 0.0):.3g}")
     reason = Reason.TIMEOUT if budget.expired else Reason.SOLVER
     return SolverFinding(reason=reason, note=f"{backend.name}: {answer.status.value} {answer.why}".strip())
-
-
-def unstable_units(network: Network, box: Box) -> int:
-    """How many scalar inputs of nonlinear operators are curved over the single box: the size of the exact problem."""
-    bounds = CrownBounder().node_bounds(network.graph, box)
-    total = 0
-    for node in network.graph.nodes:
-        curved = node.operator.curved(bounds.boxes[node.inputs[0]])
-        total += 0 if curved is None else int(np.sum(curved))
-    return total
 
 
 def stage_of(backend: Backend) -> Stage:

@@ -1,7 +1,7 @@
 """Twenty queries that are satisfiable by 1e-6 and 1e-9 in exact arithmetic: a single proof that they hold is a defect.
 
-The unsafe point lies at a vertex of a linear region, known by construction (../shared/cases/INDEX.md, fpsound). In eight
-of them float32 evaluation does not see the violation at the point that is found.
+The unsafe point lies at a vertex of a linear region, known by construction (../shared/cases/INDEX.md, fpsound). In
+eight of them float32 evaluation does not see the violation at the point that is found.
 """
 
 import os
