@@ -30,29 +30,37 @@ from formalgr.verify.options import VerifyOptions
 from formalgr.verify.stages import Context, attack, solve, stage_of
 
 
+class _Tools(ExitStack):
+    """What all batches of one call share: the replayer, and a warm child process per solver that ends with the call."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.replayer = Replayer(network)
+        self._children: dict[str, InChild] = {}
+
+    def solver(self, name: str) -> InChild:
+        """The child process of a solver, started when it is first asked something."""
+        if name not in self._children:
+            self._children[name] = self.enter_context(InChild(backend(name)))
+        return self._children[name]
+
+
 class _Batch:
     """Queries that share one unsafe set, and their outcomes as they are found."""
 
-    def __init__(self, network: Network, queries: list[Query], options: VerifyOptions, budget: Budget, report):
+    def __init__(self, network: Network, queries: list[Query], options: VerifyOptions, budget, report, tools: _Tools):
         self.network = network
         self.queries = queries
         self.options = options
         self.budget = budget
         self.unsafe = queries[0].unsafe
-        self.context = Context(Replayer(network), named_generator(options.seed, "attack"), budget)
+        self.solver = tools.solver
+        self.context = Context(tools.replayer, named_generator(options.seed, "attack"), budget)
         self.outcomes: list[Outcome | None] = [None] * len(queries)
         self.reasons: list[Reason] = [Reason.TIMEOUT] * len(queries)
         self.notes: list[tuple[str, ...]] = [()] * len(queries)
         self.spent = {stage: np.zeros(len(queries), dtype=np.float64) for stage in Stage}
         self._report = report
-        self._children: dict[str, InChild] = {}
-        self.cleanup = ExitStack()
-
-    def solver(self, name: str) -> InChild:
-        """The warm child process of a solver; it ends with the batch."""
-        if name not in self._children:
-            self._children[name] = self.cleanup.enter_context(InChild(backend(name)))
-        return self._children[name]
 
     @property
     def waiting(self) -> list[int]:
@@ -132,12 +140,12 @@ def verify_batch(
     for position, query in enumerate(queries):
         groups.setdefault(query.unsafe, []).append(position)
     outcomes: list[Outcome | None] = [None] * len(queries)
-    for positions in groups.values():
-        batch = _Batch(network, [queries[k] for k in positions], options, budget, progress)
-        with batch.cleanup:
+    with _Tools(network) as tools:
+        for positions in groups.values():
+            batch = _Batch(network, [queries[k] for k in positions], options, budget, progress, tools)
             _decide(batch)
-        for position, outcome in zip(positions, batch.outcomes, strict=True):
-            outcomes[position] = outcome
+            for position, outcome in zip(positions, batch.outcomes, strict=True):
+                outcomes[position] = outcome
     return outcomes
 
 
