@@ -17,7 +17,7 @@ from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
 from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, silent
-from formalgr.core.verdict import Guarantee, Outcome, Stage, Verdict
+from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.certify import certify as _certify
 from formalgr.global_robustness.study import Study
@@ -39,6 +39,7 @@ __all__ = [
     "Network",
     "Outcome",
     "RadiusBracket",
+    "Semantics",
     "Study",
     "Verdict",
     "VerifyOptions",
@@ -123,14 +124,14 @@ def verify_property(
         if any(outcome.verdict is Verdict.VIOLATED for outcome in outcomes):
             break
         size *= 2
-    return _together(outcomes)
+    return _together(outcomes, options.semantics)
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
+def _together(outcomes: Sequence[Outcome], semantics: Semantics) -> Outcome:
     """The outcome of a disjunction of queries."""
     if not outcomes:
         note = "holds trivially: the property has no unsafe case"
-        return Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, notes=(note,))
+        return Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, notes=(note,), semantics=semantics)
     decisive = [outcome for outcome in outcomes if outcome.verdict is Verdict.VIOLATED]
     decisive = decisive or [outcome for outcome in outcomes if outcome.verdict is Verdict.UNKNOWN] or list(outcomes)
     chosen = decisive[0] if decisive[0].verdict is not Verdict.HOLDS else min(decisive, key=lambda one: one.guarantee)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from formalgr.cli.session import Session
-from formalgr.core.verdict import Reason
+from formalgr.core.verdict import Reason, Semantics
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
@@ -31,6 +31,7 @@ def local_options(session: Session) -> VerifyOptions:
     return VerifyOptions(
         solver=getattr(args, "solver", "auto"),
         require=guarantee_of(getattr(args, "require", "none")),
+        semantics=Semantics(getattr(args, "semantics", "real")),
         seconds_per_query=args.per_sample_timeout,
         seed=args.seed,
     )

@@ -13,6 +13,7 @@ from typing import NoReturn
 from formalgr.core.errors import UsageError
 
 SOLVERS = ("auto", "highs", "cbc", "z3")
+SEMANTICS = ("real", "float32")
 LEVELS = ("none", "solver", "float-sound", "exact")
 
 
@@ -238,6 +239,17 @@ def add_effort_options(parser: Parser, whole: str) -> None:
         choices=LEVELS,
         default="none",
         help="weakest proof that counts; a weaker one is reported as unknown (default none)",
+    )
+
+
+def add_semantics_option(parser: Parser) -> None:
+    """Which arithmetic the verdict speaks of."""
+    parser.add_argument(
+        "--semantics",
+        choices=SEMANTICS,
+        default="real",
+        help="real: the network is a function of real numbers (default); float32: the verdict must also be true for "
+        "what onnxruntime computes, in any order of summation; what only rounding decides is unknown",
     )
 
 

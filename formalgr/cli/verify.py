@@ -19,7 +19,9 @@ what is printed
   stdout  sat, unsat, unknown or timeout; after sat the witness ((X_0 v) ... (Y_0 v) ...)
   stderr  the guarantee level, the stage that decided, and what onnxruntime says of the witness in float32
           exact > float-sound (every rounding error bounded) > solver (float MILP within its tolerances) > none
-  Semantics are real: the network is a function of real numbers, its weights are taken as exact.
+  Semantics are real: the network is a function of real numbers, its weights are taken as exact. With --semantics
+  float32, unsat demands a margin larger than what float32 evaluation may err by, and sat a float32 input that
+  onnxruntime finds unsafe too (assumed: sums of products in any order; no TF32, quantisation or Winograd).
 
 examples
   formalgr verify network.onnx property.vnnlib --timeout 60
@@ -35,6 +37,7 @@ def add_arguments(parser: options.Parser) -> None:
         "files", nargs="+", metavar="FILE", help="network (.onnx) and property (.vnnlib) in any order, also .gz"
     )
     options.add_effort_options(parser, "time limit; when it is reached the verdict is timeout")
+    options.add_semantics_option(parser)
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
     parser.add_argument("--witness", type=Path, metavar="FILE", help="also write the witness to this file")
     options.add_run_options(parser)
@@ -57,6 +60,7 @@ def run(session: Session) -> int:
     """Decide, print the word and the witness."""
     network_file, property_file = files_of(session.args)
     from formalgr.api import verify_property
+    from formalgr.core.verdict import Semantics
     from formalgr.graph.network import load
     from formalgr.report import json as report_json
     from formalgr.report.files import write_text
@@ -66,7 +70,9 @@ def run(session: Session) -> int:
     from formalgr.verify.options import VerifyOptions
 
     args = session.args
-    effort = VerifyOptions(solver=args.solver, require=guarantee_of(args.require), seed=args.seed)
+    effort = VerifyOptions(
+        solver=args.solver, require=guarantee_of(args.require), semantics=Semantics(args.semantics), seed=args.seed
+    )
     property_ = read_vnnlib(property_file)
     network = load(network_file)
     with session.display() as display:
@@ -97,7 +103,8 @@ def _explain(session: Session, outcome, network) -> None:
     if outcome.verdict is Verdict.UNKNOWN:
         session.hint(f"why: {outcome.reason.value}")
     else:
-        session.hint(f"guarantee: {GUARANTEES[outcome.guarantee]} ({MEANINGS[outcome.guarantee]}); semantics: real")
+        session.hint(f"guarantee: {GUARANTEES[outcome.guarantee]} ({MEANINGS[outcome.guarantee]})")
+    session.hint(f"semantics: {outcome.semantics.value}")
     if outcome.stage is not None:
         session.hint(f"decided by: {STAGES[outcome.stage]}")
     if outcome.counterexample is not None:

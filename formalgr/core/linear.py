@@ -3,6 +3,7 @@
 In: arrays of one namespace. Out: Interval, AffineForm, LinearForm. Trust: sound.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
@@ -96,6 +97,21 @@ class Pulled:
     coefficients: tuple
     weighted: object = None
     magnitudes: object = None
+    terms: int = 0
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far an operator's output is off when its inputs are: output error = linear part of the input errors + rest.
+
+    pull: coefficients (batch, rows, *out) of output errors -> one array (batch, rows, *input) per input, exactly the
+    transposed linear part up to `terms` roundings. own (batch, *out): bound of |rest|. spread (batch, *out): |linear
+    part| applied to bounds of the input errors, plus own.
+    """
+
+    pull: Callable
+    own: object
+    spread: Callable
     terms: int = 0
 
 

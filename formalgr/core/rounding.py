@@ -33,6 +33,13 @@ STEP_SLACK = 1.0 + 2.0**-40
 LIBM_ULPS = 8
 """numpy documents at most 4 ulp for exp and tanh in float64, torch (SLEEF) 1 ulp; doubled."""
 
+FLOAT32_EXTRA = 16
+"""Roundings that a float32 implementation may add to a sum of products: weights multiplied with the scale of the next
+BatchNormalization or Mul, quotients as products with reciprocals, alpha and beta of Gemm."""
+
+FLOAT32_LARGEST = 2.0**127
+"""Half of the float32 range: a sum whose absolute terms stay below does not overflow in any order."""
+
 ORACLE_RELATIVE = 1e-4
 """Own evaluation against onnxruntime in float32: a few thousand additions differ by 1e-5 relative to the largest
 output; a wrong attribute differs by far more."""

@@ -1,6 +1,6 @@
 """Verdicts: what is proven, how strongly, and why not.
 
-In: nothing. Out: Verdict, Reason, Guarantee, Stage, Counterexample, Outcome. Trust: sound.
+In: nothing. Out: Verdict, Semantics, Reason, Guarantee, Stage, Counterexample, Outcome. Trust: sound.
 """
 
 import enum
@@ -18,6 +18,16 @@ class Verdict(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class Semantics(enum.Enum):
+    """What the network computes: a function of REAL numbers, or what FLOAT32 arithmetic makes of it, in any order.
+
+    HOLDS under FLOAT32 implies HOLDS under REAL. bounds/float32.py says which float32 arithmetic is meant.
+    """
+
+    REAL = "real"
+    FLOAT32 = "float32"
+
+
 class Reason(enum.Enum):
     """Why a verdict is UNKNOWN."""
 
@@ -26,6 +36,8 @@ class Reason(enum.Enum):
     NUMERICS = "the margin is smaller than the rounding error"
     RELAXATION = "an operator has no exact encoding and the relaxation does not decide"
     SOLVER = "no solver decided"
+    FLOAT32_MARGIN = "the margin over the reals is smaller than what float32 evaluation may err by"
+    FLOAT32_DIFFERS = "unsafe over the reals, but no float32 input was found that onnxruntime finds unsafe"
     TOO_WEAK = "the proof is weaker than the required guarantee"
     MEMORY = "the memory limit was reached"
     INTERRUPTED = "the run was interrupted"
@@ -77,6 +89,7 @@ class Counterexample:
 class Outcome:
     """The verdict on one query with its guarantee, the stage that decided and, where VIOLATED, the point.
 
+    `semantics` says what was asked: HOLDS and VIOLATED hold for that arithmetic.
     `stage_seconds` is the time charged per stage. Raises ValueError when the parts contradict each other.
     `bool(outcome)` raises: three values are not two.
     """
@@ -88,6 +101,7 @@ class Outcome:
     counterexample: Counterexample | None = None
     stage_seconds: tuple[tuple[Stage, float], ...] = ()
     notes: tuple[str, ...] = ()
+    semantics: Semantics = Semantics.REAL
 
     def __post_init__(self):
         if (self.verdict is Verdict.VIOLATED) != (self.counterexample is not None):

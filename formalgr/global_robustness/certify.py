@@ -17,7 +17,7 @@ from formalgr import __version__
 from formalgr.core.budget import Budget
 from formalgr.core.errors import InputError, UsageError
 from formalgr.core.progress import Progress, Tick, silent
-from formalgr.core.verdict import Guarantee, Reason, Stage, Verdict
+from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
 from formalgr.global_robustness.frontier import Counts, check_alpha, check_delta, refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
@@ -52,7 +52,8 @@ class ClassResult:
 class GlobalCertificate:
     """The answer for every class and overall, with all that is needed to produce it again.
 
-    `guarantee` is the weakest level of the local proofs; `stages` counts samples and `seconds` time by stage.
+    `guarantee` is the weakest level of the local proofs, `semantics` the arithmetic they speak of; `stages` counts
+    samples and `seconds` time by stage.
     """
 
     verdict: GlobalVerdict
@@ -67,6 +68,7 @@ class GlobalCertificate:
     seed: int
     sources: tuple
     notes: tuple[str, ...] = ()
+    semantics: Semantics = Semantics.REAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,7 @@ class _Claim:
             "seed": options.seed,
             "latents": {str(label): digest for label, digest in self.latents.items()},
             "require": options.local.require.name,
+            "semantics": options.local.semantics.name,
             "solver": options.local.solver,
         }
 
@@ -284,4 +287,5 @@ def _conclude(claim: _Claim, records: Sequence[SampleRecord], budget: Budget) ->
         claim.options.seed,
         tuple(sorted(networks, key=lambda source: source.path)),
         notes,
+        claim.options.local.semantics,
     )

@@ -8,9 +8,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
-from formalgr.core.linear import AffineForm, Interval, Pulled
-from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
-from formalgr.operators.base import Operator, Shape
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.rounding import NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
+from formalgr.operators.base import Operator, Shape, in_float32_range
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,29 @@ class Activation(Operator):
         constant = (slope == 0.0) & (radius == 0.0)
         tiny = xp.where(constant, 0.0, 1.0) * underflow(4 * form.generators.shape[1] + 8, dtype)
         return AffineForm(slope[:, None] * form.generators, slope * form.center + shift, radius + tiny)
+
+    @abstractmethod
+    def float32_slopes(self, lower, upper) -> tuple:
+        """(least, largest) slope of f between any two points of [lower, upper], rounded outward, (batch, *node)."""
+
+    @abstractmethod
+    def float32_rounding(self, lower, upper):
+        """Bound of |float32 value of f(x) - f(x)| over x in [lower, upper], (batch, *node)."""
+
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+        (error,), (box,) = errors, boxes
+        xp = namespace(error)
+        # a subnormal input may be taken for 0
+        error = error + SMALLEST_NORMAL["float32"]
+        lower, upper = box.lower - error, box.upper + error
+        least, largest = self.float32_slopes(lower, upper)
+        slope = 0.5 * least + 0.5 * largest
+        wide = xp.maximum(largest - slope, slope - least)
+        steep = xp.abs(slope)
+        flushed = (steep + wide + 1.0) * SMALLEST_NORMAL["float32"]
+        own = (self.float32_rounding(lower, upper) + wide * error + flushed) * SLACK
+        own = in_float32_range(own, xp.maximum(-lower, upper))
+        return Drift(lambda rows: (rows * slope[:, None],), own, lambda parts: steep * parts[0] + own, 2)
 
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
         (box,) = boxes

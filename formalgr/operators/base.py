@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from formalgr.core.arrays import Arrays
+from formalgr.core.arrays import Arrays, full, namespace
 from formalgr.core.errors import UnsupportedOperator
-from formalgr.core.linear import AffineForm, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
 from formalgr.core.program import Sense
+from formalgr.core.rounding import FLOAT32_LARGEST
 
 Shape = tuple[int, ...]
 
@@ -84,6 +85,13 @@ class Operator(ABC):
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:
         """Linear lower bound of coefficients (batch, rows, *out) . output by the inputs, valid over `boxes`."""
 
+    @abstractmethod
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+        """Error of float32 evaluation, given bounds `errors` of |float32 value - real value| of the inputs.
+
+        boxes hold the real values. `own` is infinite where float32 may overflow. Arithmetic: bounds/float32.py.
+        """
+
     def curved(self, box: Interval):
         """Where the operator is not affine over the box of its input, (batch, *in) bool; None for linear maps."""
         return None
@@ -107,6 +115,12 @@ class Operator(ABC):
             if isinstance(value, np.ndarray) and value.dtype == np.float64:
                 changed[item.name] = arrays.asarray(value)
         return replace(self, **changed)
+
+
+def in_float32_range(error, size):
+    """The error where every number met is at most `size` and float32 holds it, else infinity."""
+    xp = namespace(error)
+    return xp.where(size + error < FLOAT32_LARGEST, error, full(error, error.shape, float("inf")))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.exact import rational_array
-from formalgr.core.linear import AffineForm, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
 from formalgr.core.program import Sense
-from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
-from formalgr.operators.base import Operator, ProgramBuilder
+from formalgr.core.rounding import FLOAT32_EXTRA, NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
+from formalgr.operators.base import Operator, ProgramBuilder, in_float32_range
 
 
 class LinearMap(Operator):
@@ -110,6 +110,31 @@ class LinearMap(Operator):
         size = size + NEGLIGIBLE[dtype_name(coefficients)]
         magnitudes = xp.matmul(xp.abs(flat), xp.reshape(size, (batch, units, 1)))[..., 0]
         return Pulled(pulled, weighted, magnitudes, max(units, self.terms) + self.terms)
+
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+        own = self._float32_rounding(errors, boxes)
+
+        def pull(coefficients) -> tuple:
+            batch, rows = coefficients.shape[:2]
+            shapes = [box.lower.shape[1:] for box in boxes]
+            flat = namespace(coefficients).reshape(coefficients, (batch * rows, *coefficients.shape[2:]))
+            pulled = self.adjoint(flat, *shapes)
+            return tuple(namespace(p).reshape(p, (batch, rows, *s)) for p, s in zip(pulled, shapes, strict=True))
+
+        return Drift(pull, own, lambda parts: self.magnitude(*parts) + own, self.terms + int(np.prod(own.shape[1:])))
+
+    def _float32_rounding(self, errors: tuple, boxes: tuple[Interval, ...]):
+        """Bound of what float32 evaluation rounds at inputs that are off by `errors`, (batch, *out)."""
+        if self.terms == 0:
+            return arrays_of.zeros(errors[0], self.apply(*errors).shape)
+        xp, eta = namespace(errors[0]), SMALLEST_NORMAL["float32"]
+        reach = [box.magnitude + error for box, error in zip(boxes, errors, strict=True)]
+        size = self.magnitude(*reach) + self.offset_size()
+        total = sum(xp.sum(xp.reshape(part, (part.shape[0], -1)), axis=1) for part in reach)
+        total = xp.reshape(total, (-1, *(1,) * (size.ndim - 1)))
+        # subnormal inputs, weights and products may be flushed: each is worth eta times what it is multiplied with
+        flushed = self.magnitude(*(0.0 * part + eta for part in reach)) + eta * (total + 2.0 * self.terms + 8.0)
+        return in_float32_range((flushed + gamma(self.terms + FLOAT32_EXTRA, "float32") * size) * SLACK, size)
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         results = builder.variables(box.lower, box.upper)

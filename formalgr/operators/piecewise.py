@@ -131,6 +131,34 @@ class Piecewise(Activation):
         low, high = self.offsets(zeros(boxes[0].lower, boxes[0].lower.shape), boxes[0])
         return Interval(low, high)
 
+    def _visited(self, lower, upper):
+        """Per piece: whether [lower, upper] meets it (limits may have been rounded to float32), (batch, *node) bool."""
+        xp, last = namespace(lower), self.breakpoints.shape[0]
+        slack = [gamma(2, "float32") * xp.abs(b) for b in self.breakpoints]
+        for k in range(last + 1):
+            on = lower == lower
+            on = on & (upper >= self.breakpoints[k - 1] - slack[k - 1]) if k else on
+            yield on & (lower <= self.breakpoints[k] + slack[k]) if k < last else on
+
+    def float32_slopes(self, lower, upper) -> tuple:
+        xp = namespace(lower)
+        least, largest = zeros(lower, lower.shape) + float("inf"), zeros(lower, lower.shape) - float("inf")
+        for on, slope in zip(self._visited(lower, upper), self.slopes, strict=True):
+            least = xp.where(on, xp.minimum(least, zeros(lower, lower.shape) + slope), least)
+            largest = xp.where(on, xp.maximum(largest, zeros(lower, lower.shape) + slope), largest)
+        return least, largest
+
+    def float32_rounding(self, lower, upper):
+        xp, nothing = namespace(lower), zeros(lower, lower.shape)
+        reach, result = xp.maximum(-lower, upper), nothing
+        for k, on in enumerate(self._visited(lower, upper)):
+            slope, rest = (xp.abs(nothing + table[k]) for table in (self.slopes, self.intercepts))
+            # max(x, 0), |x| and clipping at float32 limits are exact; other slopes and limits are rounded themselves
+            plain = ((slope == 0.0) | ((slope == 1.0) & (rest == 0.0))) & (rest == _in_float32(rest))
+            worst = gamma(8, "float32") * (slope * reach + rest)
+            result = xp.maximum(result, xp.where(on & ~plain, worst, nothing))
+        return result
+
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         results = builder.variables(box.lower, box.upper)
         tables = self.spread(results.shape)
@@ -145,6 +173,13 @@ class Piecewise(Activation):
 
     def onnx(self) -> OnnxForm:
         return self.form
+
+
+def _in_float32(value):
+    """The value rounded to float32 and back."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float32).astype(np.float64)
+    return value.float().double()
 
 
 def _spread(table: np.ndarray, shape) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import is_rational, namespace
-from formalgr.core.linear import AffineForm, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.rounding import SLACK, SMALLEST_NORMAL
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, ProgramBuilder, Shape
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.window import Window, read_window
@@ -152,15 +153,39 @@ class MaxPool(Operator):
         negative = coefficients - positive
         # max >= the chosen entry always; max <= it only where it dominates, else max <= the largest upper bound
         used = xp.where(sure[:, None], coefficients, positive)
-        patches = xp.where(mask[:, None], used[:, :, :, :, None], 0.0)
-        flat = xp.reshape(patches, (batch * rows * number, *patches.shape[3:]))
-        pulled = xp.reshape(self.window.scatter(flat, self.spatial), (batch, rows, *box.lower.shape[1:]))
+        pulled = self._put_back(used, mask, (batch, rows, *box.lower.shape[1:]))
         loose = xp.where(sure[:, None], 0.0 * negative, negative)
         flat = xp.reshape(loose, (batch, rows, -1))
         weighted = xp.matmul(flat, xp.reshape(top, (batch, -1, 1)))[..., 0]
         size = xp.reshape(xp.abs(top) + self.interval(box).magnitude, (batch, -1, 1))
         magnitudes = xp.matmul(xp.abs(xp.reshape(coefficients, (batch, rows, -1))), size)[..., 0]
         return Pulled((pulled,), weighted, magnitudes, flat.shape[-1] + self.window.size)
+
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+        (error,), (box,) = errors, boxes
+        xp, number = namespace(error), error.shape[1]
+        error = error + SMALLEST_NORMAL["float32"]
+        mask, sure = (_part(m, number) for m in self._chosen(Interval(box.lower - error, box.upper + error)))
+        worst = self.evaluate(error)
+        own = xp.where(sure, 0.0 * worst + SMALLEST_NORMAL["float32"], worst) * SLACK
+
+        def pull(coefficients) -> tuple:
+            batch, rows = coefficients.shape[:2]
+            kept = xp.where(sure[:, None], coefficients, 0.0 * coefficients)
+            return (self._put_back(kept, mask, (batch, rows, *box.lower.shape[1:])),)
+
+        def spread(parts):
+            chosen = self.evaluate(parts[0])
+            return xp.where(sure, chosen, 0.0 * chosen) + own
+
+        return Drift(pull, own, spread, self.window.size)
+
+    def _put_back(self, coefficients, mask, shape):
+        """Coefficients (batch, rows, *out) given to the entry that the mask (batch, n, c, kernel, *out) chooses."""
+        xp = namespace(coefficients)
+        patches = xp.where(mask[:, None], coefficients[:, :, :, :, None], 0.0)
+        flat = xp.reshape(patches, (shape[0] * shape[1] * shape[2], *patches.shape[3:]))
+        return xp.reshape(self.window.scatter(flat, self.spatial), shape)
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         results = builder.variables(box.lower, box.upper)

@@ -102,6 +102,17 @@ class SShaped(Activation):
         extra = xp.where(slope == 0.0, 0.0 * slope, 0.0 * slope + CRITICAL_ERROR)
         return low - extra, high + extra
 
+    def float32_slopes(self, lower, upper) -> tuple:
+        # f' falls on both sides of 0
+        xp = namespace(lower)
+        nearest = xp.maximum(lower, xp.minimum(upper, 0.0 * upper))
+        error = gamma(4 * LIBM_ULPS, dtype_name(lower))
+        least = xp.minimum(self.derivative(lower), self.derivative(upper))
+        return least - error, self.derivative(nearest) + error
+
+    def float32_rounding(self, lower, upper):
+        return 0.0 * lower + gamma(LIBM_ULPS + 8, "float32")
+
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         # no exact encoding: the box of the output is all that a solver sees, a superset of the values
         return builder.variables(box.lower, box.upper)

@@ -87,8 +87,8 @@ def local_sentence(certificate: GlobalCertificate) -> str:
     """How strong the local verdicts are that the global one is built on."""
     if certificate.guarantee is Guarantee.NONE:
         return "Local verdicts: none was reached."
-    level = certificate.guarantee
-    return f"Local verdicts: {GUARANTEES[level]} or stronger ({MEANINGS[level]})."
+    level, semantics = certificate.guarantee, certificate.semantics.value
+    return f"Local verdicts: {GUARANTEES[level]} or stronger ({MEANINGS[level]}); semantics: {semantics}."
 
 
 def reasons(certificate: GlobalCertificate) -> dict[str, int]:

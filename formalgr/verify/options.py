@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from formalgr.attacks.gradient import PgdAttack
 from formalgr.attacks.random_search import RandomSearch
 from formalgr.core.errors import UsageError
-from formalgr.core.verdict import Guarantee
+from formalgr.core.verdict import Guarantee, Semantics
 from formalgr.search.bab import BranchOptions
 
 SOLVERS = ("auto", "highs", "cbc", "z3")
@@ -21,7 +21,8 @@ class VerifyOptions:
 
     `smt_units`: z3 is asked where at most so many units are unstable; branch and bound asks it for at most
     `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `require` turns a weaker proof into
-    UNKNOWN. Raises UsageError on an unknown solver or a negative limit.
+    UNKNOWN; `semantics` says of which arithmetic the verdict speaks (verify/float32.py). Raises UsageError on an
+    unknown solver or a negative limit.
     """
 
     random: RandomSearch = field(default_factory=lambda: RandomSearch(samples=2, rounds=1))
@@ -34,6 +35,7 @@ class VerifyOptions:
     exact_seconds: float = 5.0
     exact_cells: int = 64
     require: Guarantee = Guarantee.NONE
+    semantics: Semantics = Semantics.REAL
     seed: int = 0
 
     def __post_init__(self):

@@ -18,7 +18,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
-from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
 from formalgr.graph.network import Network
 from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
 from formalgr.search.relax import unstable_units
@@ -26,6 +26,7 @@ from formalgr.solvers.child import InChild
 from formalgr.solvers.registry import backend
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
+from formalgr.verify.float32 import verify_float32
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.stages import Context, attack, solve, stage_of
 
@@ -128,14 +129,28 @@ def verify_batch(
 ) -> list[Outcome]:
     """One Outcome per query: HOLDS is a proof over the whole closed box, VIOLATED a replayed point of it.
 
-    Queries may have different unsafe sets; those that share one share the work. Raises ModelError when a query does
-    not fit the network.
+    Both in the arithmetic of options.semantics. Queries may have different unsafe sets; those that share one share the
+    work. Raises ModelError when a query does not fit the network.
     """
     options = options or VerifyOptions()
     budget = budget or Budget()
     for query in queries:
         _check_fit(network, query)
     _check_dropped(network, queries)
+
+    def decide(asked: Sequence[Query], spent: float) -> list[Outcome]:
+        limit = options.seconds_per_query - spent
+        if limit <= 0.0:
+            return [Outcome(Verdict.UNKNOWN, reason=Reason.TIMEOUT) for _ in asked]
+        return _verify_real(network, asked, replace(options, seconds_per_query=limit), budget, progress)
+
+    return verify_float32(network, queries, decide) if options.semantics is Semantics.FLOAT32 else decide(queries, 0.0)
+
+
+def _verify_real(
+    network: Network, queries: Sequence[Query], options: VerifyOptions, budget: Budget, progress: Progress
+) -> list[Outcome]:
+    """The check over the reals."""
     groups: dict[UnsafeSet, list[int]] = {}
     for position, query in enumerate(queries):
         groups.setdefault(query.unsafe, []).append(position)

@@ -22,13 +22,14 @@ DIGITS_MODEL = ["--generator", GENERATORS, "--classifier", CLASSIFIER]
 
 GLOBAL_KEYS = {
     "schema", "verdict", "epsilon", "delta", "alpha", "confidence", "guarantee", "classes", "stages", "seconds",
-    "inputs", "versions", "seed", "argv", "why",
+    "semantics", "inputs", "versions", "seed", "argv", "why",
 }  # fmt: skip
 CLASS_KEYS = {
     "class", "samples", "robust", "violated", "unknown", "misclassified", "delta_lower", "delta_upper", "verdict",
 }  # fmt: skip
 RESULT_KEYS = {
-    "schema", "verdict", "guarantee", "why", "witness", "stages", "seconds", "inputs", "versions", "seed", "argv",
+    "schema", "semantics", "verdict", "guarantee", "why", "witness", "stages", "seconds", "inputs", "versions", "seed",
+    "argv",
 }  # fmt: skip
 STAGES = {"attack", "bounds", "branch", "milp", "smt"}
 
@@ -177,6 +178,21 @@ def test_verify_requires_a_guarantee(tiny, capsys):
     assert out == "unknown\n" and "weaker than the required guarantee" in err
 
 
+def test_verify_in_float32(tiny, capsys):
+    """The proof has a margin, the witness is confirmed: both words stay, and say of which arithmetic they speak."""
+    for file, word in ((tiny[1], "unsat"), (tiny[2], "sat")):
+        assert main(["verify", tiny[0], file, "--semantics", "float32"]) == 0
+        out, err = capsys.readouterr()
+        assert out.split("\n")[0] == word and "semantics: float32" in err
+        assert main(["verify", tiny[0], file, "--semantics", "float32", "--json", "--quiet"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["verdict"], document["semantics"]) == (word, "float32")
+    assert main(["verify", tiny[0], tiny[1]]) == 0
+    assert "semantics: real" in capsys.readouterr().err
+    assert main(["verify", tiny[0], tiny[1], "--semantics", "float16"]) == 2
+    assert "float16" in capsys.readouterr().err
+
+
 def test_verify_timeout_is_a_verdict(tmp_path, capsys):
     """A hard query and no time: `timeout`, exit code 0 (12 with --exit-code)."""
     lines = [f"(declare-const X_{k} Real)" for k in range(8)] + [f"(declare-const Y_{k} Real)" for k in range(10)]
@@ -222,6 +238,17 @@ def test_global_decides_shipped_digits(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["classes"] == document["classes"]
     assert main([*words, "--seed", "1"]) == 6
     assert "seed" in capsys.readouterr().err
+
+
+def test_global_in_float32(capsys, tmp_path):
+    """Another arithmetic is another claim: it does not go on from a ledger over the reals."""
+    words = ["global", *DIGITS_MODEL, "--class", "3", "-n", "20", "--epsilon", "0.05", "--delta", "0.5", "--json"]
+    words += ["--out", str(tmp_path / "run")]
+    assert main([*words, "--semantics", "float32"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["semantics"] == "float32" and document["classes"][0]["unknown"] == 0
+    assert main(words) == 6
+    assert "semantics" in capsys.readouterr().err
 
 
 def test_global_exit_codes(capsys):

@@ -1,0 +1,292 @@
+"""Float32 semantics: no float32 evaluation leaves the error bound, and a verdict is true in float32 and over the reals.
+
+Evaluations: onnxruntime (with and without its optimisations) and numpy in float32 with sums in random groups and order.
+The yardstick is evaluation in exact rationals, or in float64 where an operator is irrational.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from formalgr.bounds.float32 import float32_errors
+from formalgr.core.arrays import RATIONAL, Arrays
+from formalgr.core.box import Box
+from formalgr.core.budget import Budget
+from formalgr.core.errors import UsageError
+from formalgr.core.exact import fraction
+from formalgr.core.verdict import Reason, Semantics, Verdict
+from formalgr.graph.graph import Graph, GraphBuilder
+from formalgr.graph.network import Network, load
+from formalgr.graph.onnx_reader import read
+from formalgr.graph.onnx_writer import Names, model_bytes, write
+from formalgr.graph.runtime import Session
+from formalgr.operators.base import NodeSpec
+from formalgr.operators.clip import clip_table
+from formalgr.operators.combine import Add, DivideConstant
+from formalgr.operators.dense import Dense
+from formalgr.operators.linear_map import LinearMap
+from formalgr.operators.registry import build
+from formalgr.spec.query import Query
+from formalgr.verify.float32 import moved
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.pipeline import verify, verify_batch
+from tests.operator_rows import ROWS
+from tests.zoo import activation, below, both, box, chain, network_of
+
+FLOAT32 = VerifyOptions(semantics=Semantics.FLOAT32)
+DOUBLE_SLACK = 1e-12
+"""What float64 evaluation of an irrational operator may err by, relative to the largest output."""
+
+
+def _float32(values) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32).astype(np.float64)
+
+
+def _dense(random, inputs: int, outputs: int, scale: float = 1.0) -> Dense:
+    bias = scale * random.normal(size=outputs)
+    return Dense(_float32(random.normal(size=(inputs, outputs)) / np.sqrt(inputs)), _float32(bias))
+
+
+def _network(seed: int) -> Graph:
+    """8 inputs; skip connection, LeakyReLU, Clip, a division, ReLU, or a convolution with MaxPool, or tanh, sigmoid."""
+    random = np.random.default_rng(seed)
+    builder = GraphBuilder((1, 8))
+    first = builder.add("d0", _dense(random, 8, 12, (1.0, 1e3, 1e6)[seed % 3]), 0)
+    bent = builder.chain("a0", activation("LeakyRelu", (1, 12), alpha=0.1), first)
+    second = builder.add("d1", _dense(random, 12, 12), bent)
+    clipped = builder.add("a1", clip_table(-0.25, 0.5), second)
+    last = builder.add("s", Add(), clipped, bent)
+    last = builder.add("q", DivideConstant(_float32(random.normal(size=12) + 2.0)), last)
+    if seed % 2:
+        last = builder.chain("r", build(NodeSpec("Reshape", 17, {}, (None, np.array([1, 1, 3, 4])), (True, True),
+                                                 ((1, 12),), "r")), last)
+        kernel = _float32(random.normal(size=(2, 1, 2, 2)))
+        spec = NodeSpec("Conv", 17, {"pads": [1, 1, 1, 1]}, (None, kernel, _float32(random.normal(size=2))),
+                        (True, True, True), ((1, 1, 3, 4),), "c")
+        last = builder.chain("c", build(spec), last)
+        pool = NodeSpec("MaxPool", 17, {"kernel_shape": [2, 2], "strides": [2, 2]}, (None,), (True,),
+                        (builder.shape(last),), "p")
+        last = builder.chain("p", build(pool), last)
+        flatten = NodeSpec("Flatten", 17, {}, (None,), (True,), (builder.shape(last),), "f")
+        last = builder.chain("f", build(flatten), last)
+    kind = ("Relu", "Tanh", "Sigmoid")[seed % 3]
+    width = builder.shape(last)[-1]
+    last = builder.chain("b", activation(kind, (1, width)), builder.add("d2", _dense(random, width, width), last))
+    builder.add("d3", _dense(random, width, 3), last)
+    return builder.build()
+
+
+def _shuffled(graph: Graph, points: np.ndarray, random) -> np.ndarray:
+    """Float32 outputs with the products of every linear map summed in random groups, in random order."""
+    single = graph.to(Arrays(dtype="float32"))
+    values = [points.astype(np.float32).reshape(-1, *graph.input_shape)]
+    for node in single.nodes:
+        inputs = [values[i] for i in node.inputs]
+        if isinstance(node.operator, LinearMap) and node.operator.terms > 1:
+            group = random.integers(0, 4, size=inputs[0].shape[1:])
+            parts = [node.operator.apply(np.where(group == k, inputs[0], np.float32(0.0))) for k in range(4)]
+            if node.operator.offset is not None:
+                parts.append(np.broadcast_to(node.operator.offset, parts[0].shape))
+            total = np.zeros_like(parts[0])
+            for k in random.permutation(len(parts)):
+                total = total + parts[k]
+            values.append(total)
+        else:
+            values.append(node.operator.evaluate(*inputs))
+        assert values[-1].dtype == np.float32
+    return values[-1].reshape(len(points), -1).astype(np.float64)
+
+
+def _exact(graph: Graph, points: np.ndarray) -> np.ndarray:
+    """Exact outputs as object array of Fractions, or float64 ones of an irrational graph."""
+    if not graph.rational:
+        return graph.evaluate(points)
+    outputs = graph.to(RATIONAL).evaluate(RATIONAL.asarray(points))
+    return np.array([[fraction(y) for y in row] for row in outputs], dtype=object)
+
+
+def _check(graph: Graph, region: Box, evaluations, random, samples: int = 6) -> float:
+    """No evaluation of a sampled float32 point leaves the bound; the largest bound."""
+    matrix = np.concatenate([np.eye(graph.outputs), random.normal(size=(2, graph.outputs))])
+    errors = float32_errors(graph, region, matrix)
+    for which in range(len(region)):
+        low, high = region.lower[which], region.upper[which]
+        points = np.concatenate([_float32(random.uniform(low, high, size=(samples, low.size))), low[None], high[None]])
+        points = np.clip(points, low, high)
+        exact = _exact(graph, points)
+        slack = 0.0 if graph.rational else DOUBLE_SLACK * float(np.max(np.abs(exact)))
+        for evaluate in evaluations:
+            found = np.asarray(evaluate(points), dtype=np.float64)
+            for one, true in zip(found.tolist(), exact.tolist(), strict=True):
+                difference = [Fraction(a) - Fraction(b) for a, b in zip(one, true, strict=True)]
+                for row, allowed in zip(matrix.tolist(), errors[which].tolist(), strict=True):
+                    moved_by = sum(Fraction(w) * d for w, d in zip(row, difference, strict=True))
+                    assert abs(moved_by) <= allowed + slack
+    return float(np.max(errors))
+
+
+def _region(random, inputs: int, radius: float, boxes: int = 3) -> Box:
+    center = random.normal(size=(boxes, inputs))
+    return Box(_float32(center - radius), _float32(center + radius))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("radius", [0.0, 1e-3, 0.5])
+def test_no_evaluation_leaves_the_bound(seed, radius):
+    graph, random = _network(seed), np.random.default_rng(seed)
+    data, element, _ = model_bytes(graph, Names(), {})
+    assert element == "float32"
+    evaluations = [Session(data, "optimised").run, Session(data, "plain", optimised=False).run]
+    evaluations += [lambda points: _shuffled(graph, points, random)] * 4
+    bound = _check(graph, _region(random, 8, radius), evaluations, random)
+    assert bound < 1e-2 * (1.0, 1e3, 1e6)[seed % 3] * (100.0 if radius > 0.1 else 1.0), "a useless bound"
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+def test_every_operator_stays_within_its_bound(row, tmp_path):
+    (tmp_path / "row.onnx").write_bytes(row.data)
+    model, random = read(tmp_path / "row.onnx"), np.random.default_rng(3)
+    if model.element != "float32":
+        pytest.skip(f"computes in {model.element}")
+    region = _region(random, model.graph.inputs, 0.3, 2)
+    _check(model.graph, region, [Session(row.data, row.name).run], random, samples=3)
+
+
+def test_the_worst_order_of_a_sum_comes_near_the_bound():
+    """1 + 2^-25 + 2^-25 + ... stays 1 in float32, one after the other: off by half of n u, and the bound is no excess.
+
+    So |that - 1| is 0 in float32: an error moves the argument of |x| over its kink, where no slope is the right one.
+    """
+    terms = 2000
+    weights = np.concatenate([[1.0], np.full(terms, 2.0**-25)])
+    graph = GraphBuilder((1, terms + 1))
+    graph.add("d", Dense(weights[:, None]), 0)
+    bent = GraphBuilder((1, terms + 1))
+    bent.chain("a", activation("Abs", (1, 1)), bent.add("d", Dense(weights[:, None], np.array([-1.0])), 0))
+    point = np.ones((1, terms + 1))
+    total = np.float32(0.0)
+    for weight in weights.astype(np.float32):
+        total = total + weight * np.float32(1.0)
+    lost = np.sum(weights) - float(total)
+    (bound,) = float32_errors(graph.build(), Box(point, point), np.eye(1))[0]
+    assert lost <= bound <= 2.1 * lost
+    (bound,) = float32_errors(bent.build(), Box(point, point), np.eye(1))[0]
+    assert lost <= bound <= 4.2 * lost
+
+
+def test_subnormal_numbers_may_be_flushed():
+    """y = 2^60 (2^-70 x) with x near 2^-70: kept, it is 2^-80; flushed, 0. Both lie within the bound."""
+    graph = chain(1, ([[2.0**-70]], [0]), ([[2.0**60]], [0])).graph
+    point = np.array([[2.0**-70]])
+    assert float32_errors(graph, Box(point, point), np.eye(1))[0, 0] >= 2.0**-80
+
+
+def test_overflow_of_float32_has_no_bound():
+    graph = chain(1, ([[1e30]], [0]), "Relu", ([[1e30]], [0]), "Relu", ([[1e-30]], [0])).graph
+    region = Box(np.array([[1.0]]), np.array([[2.0]]))
+    assert np.isinf(float32_errors(graph, region, np.eye(1)))[0, 0]
+
+
+# verdicts
+
+
+def _written(folder, network: Network) -> Network:
+    """The network with a file behind it, so that onnxruntime can be asked."""
+    write(network.graph, folder / "net.onnx")
+    return load(folder / "net.onnx")
+
+
+def _cancelling() -> Network:
+    """relu(x + 1024) - 1024: x over the reals, a multiple of 2^-13 in float32."""
+    return chain(1, ([[1]], [1024]), "Relu", ([[1]], [-1024]))
+
+
+def test_a_margin_below_the_error_is_unknown_and_above_it_holds():
+    plain = chain(2, ([[0.5, 0.25]], [0]), "Relu", ([[1]], [1]))
+    unit = box((0, 1), (0, 1))
+    (radius,) = float32_errors(plain.graph, Box(np.zeros((1, 2)), np.ones((1, 2))), np.eye(1))[0].tolist()
+    margins = [Fraction(radius) * share for share in (Fraction(1, 2), Fraction(99, 100), Fraction(101, 100))]
+    queries = [Query(unit, below(1, bound=1 - margin)) for margin in margins]
+    outcomes = verify_batch(plain, queries, FLOAT32)
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.HOLDS]
+    assert outcomes[0].reason is Reason.FLOAT32_MARGIN and "it holds over the reals" in outcomes[0].notes
+    assert all(outcome.semantics is Semantics.FLOAT32 for outcome in outcomes)
+    assert [outcome.verdict for outcome in verify_batch(plain, queries)] == [Verdict.HOLDS] * 3
+
+
+def test_what_holds_over_the_reals_alone_is_unknown(tmp_path):
+    network = _written(tmp_path, _cancelling())
+    query = Query(box(("-1e-5", "1e-5")), below(1, bound="-1.1e-5"))
+    assert verify(network, query).verdict is Verdict.HOLDS
+    outcome = verify(network, query, FLOAT32, Budget(30.0))
+    assert outcome.verdict is Verdict.UNKNOWN and outcome.reason is Reason.FLOAT32_MARGIN
+
+
+def test_what_is_violated_over_the_reals_alone_is_unknown(tmp_path):
+    network = _written(tmp_path, _cancelling())
+    query = Query(box(("-1e-5", "1e-5")), both(((1,), "-5e-6"), ((-1,), "2e-5")))
+    assert verify(network, query).verdict is Verdict.VIOLATED
+    outcome = verify(network, query, FLOAT32, Budget(30.0))
+    assert outcome.verdict is Verdict.UNKNOWN and outcome.reason is Reason.FLOAT32_DIFFERS
+
+
+def test_a_violation_is_a_float32_point_that_onnxruntime_confirms(tmp_path):
+    network = _written(tmp_path, chain(2, ([[1, 1], [1, -1]], [0, 0]), "Relu", ([[1, 1]], [0])))
+    query = Query(box(("0.1", 1), ("-0.3", "0.7")), below(-1, bound="-1.9"))
+    outcome = verify(network, query, FLOAT32)
+    assert outcome.verdict is Verdict.VIOLATED and outcome.semantics is Semantics.FLOAT32
+    found = outcome.counterexample
+    assert found.confirmed_float32 and not found.rounded and query.box.contains(found.point)
+    assert all(Fraction(float(np.float32(float(x)))) == x for x in found.point)
+
+
+def test_a_violation_deep_in_the_set_is_found_though_the_first_point_is_not_confirmed(tmp_path):
+    """Attacks stop at the first unsafe point; the second question is about points that float32 must find unsafe."""
+    network = _written(tmp_path, _cancelling())
+    query = Query(box((-2, 2)), below(1, bound="-1e-6"))
+    outcome = verify(network, query, FLOAT32, Budget(30.0))
+    assert outcome.verdict is Verdict.VIOLATED and outcome.counterexample.confirmed_float32
+
+
+def test_a_box_without_float32_points_is_never_violated(tmp_path):
+    network = _written(tmp_path, chain(1, ([[1]], [0]), "Relu", ([[1]], [0])))
+    outcome = verify(network, Query(box(("0.1", "0.1")), below(-1, bound="-0.05")), FLOAT32)
+    assert outcome.verdict is Verdict.UNKNOWN and outcome.reason is Reason.FLOAT32_DIFFERS
+
+
+def test_without_a_file_nothing_is_violated_in_float32():
+    network = chain(1, ([[1]], [0]), "Relu", ([[1]], [0]))
+    outcome = verify(network, Query(box((0, 1)), below(-1, bound="-0.5")), FLOAT32)
+    assert outcome.verdict is Verdict.UNKNOWN and any("no file" in note for note in outcome.notes)
+
+
+def test_overflow_of_float32_is_unknown():
+    network = chain(1, ([[1e30]], [0]), "Relu", ([[1e30]], [0]), "Relu", ([[1e-30]], [0]))
+    query = Query(box((1, 2)), below(1, bound=0))
+    assert verify(network, query).verdict is Verdict.HOLDS
+    assert verify(network, query, FLOAT32).reason is Reason.FLOAT32_MARGIN
+
+
+def test_a_float64_network_has_no_float32_semantics():
+    network = Network(chain(1, ([[1]], [0])).graph, None, (), (), element="float64")
+    with pytest.raises(UsageError, match="float64"):
+        verify(network, Query(box((0, 1)), below(1, bound=-1)), FLOAT32)
+
+
+def test_a_softmax_can_hide_small_differences():
+    """Logits 1e-8 apart have equal float32 probabilities: not robust in float32, whatever the logits say."""
+    graph = network_of(chain(2, ([[1, 0], [0, 1]], [0, 0])).graph).graph
+    query = Query(box(("1.00001", 2), ("0.5", 1)), below(1, -1))
+    assert verify(Network(graph, None, (), ()), query, FLOAT32).verdict is Verdict.HOLDS
+    assert verify(Network(graph, None, (), (), dropped="Softmax"), query, FLOAT32).verdict is Verdict.UNKNOWN
+    wider = Query(box(("1.1", 2), ("0.5", 1)), below(1, -1))
+    assert verify(Network(graph, None, (), (), dropped="Softmax"), wider, FLOAT32).verdict is Verdict.HOLDS
+
+
+def test_moving_a_set_moves_every_row_by_its_own_radius():
+    unsafe = both(((1, 0), 1), ((0, -2), "0.5"))
+    radii = (Fraction(1, 4), Fraction(1, 8))
+    assert moved(unsafe, radii, 1).polytopes[0].bounds == (Fraction(5, 4), Fraction(5, 8))
+    assert moved(unsafe, radii, -1).polytopes[0].bounds == (Fraction(3, 4), Fraction(3, 8))
+    assert moved(unsafe, radii, 0) is unsafe
