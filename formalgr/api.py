@@ -94,7 +94,7 @@ def verify(
     if isinstance(region, RationalBox):
         if label is None:
             raise UsageError("a box alone asks nothing: give label=N, the class that all of its points shall get")
-        region = Query(region, wrong_label(label, network.graph.outputs, label_rule))
+        region = Query(region, wrong_label(label, network.scores, label_rule))
     elif label is not None:
         raise UsageError("label goes with a box; a query or a property says itself what is unsafe")
     budget = Budget(_limit(timeout_seconds))
@@ -186,7 +186,7 @@ def radius(
     _check_keywords("radius", options, RadiusKeywords)
     local = options.pop("options", None) or VerifyOptions()
     settings = RadiusOptions(**options, local=local)
-    unsafe = wrong_label(label, network.graph.outputs, label_rule)
+    unsafe = wrong_label(label, network.scores, label_rule)
     budget = Budget(_limit(timeout_seconds))
     with _drawn(progress) as display:
         return radius_brackets(network, np.atleast_2d(np.asarray(latents)), unsafe, settings, budget, display)

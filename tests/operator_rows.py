@@ -156,6 +156,15 @@ def _arithmetic(table: Table) -> None:
         nodes = [("Relu", [X], "h", {}), (op_type, ["h", X], "y", {})]
         table.chain(f"{op_type} of two values", (1, 4), nodes)
         table.chain(f"{op_type} of a value and itself", (1, 4), [(op_type, [X, X], "y", {})])
+        stretched = [("GlobalMaxPool", [X], "h", {}), (op_type, ["h", X], "y", {})]
+        table.chain(f"{op_type} of values of two shapes", (1, 2, 2, 2), stretched)
+    table.one("", "Neg", (1, 2, 3))
+    for op_type in ("Sum", "Mean", "Max", "Min"):
+        table.one("of one value", op_type, (1, 4))
+        table.one("with constants", op_type, (1, 4), weights(4, seed=5), X, weights(2, 1, seed=6))
+        table.chain(f"{op_type} of three values", (1, 2, 2), [
+            ("Abs", [X], "h", {}), ("Transpose", [X], "t", {"perm": [0, 2, 1]}), (op_type, [X, "h", "t"], "y", {})])
+    table.one("opset 8", "Max", (1, 4), X, weights(4), opset=8)
     statistics = [weights(3, seed=k) for k in (4, 5, 6)] + [np.abs(weights(3, seed=7)) + np.float32(0.3)]
     table.one("", "BatchNormalization", (1, 3, 2, 2), X, *statistics)
     table.one("opset 8", "BatchNormalization", (1, 3), X, *statistics, opset=8, epsilon=0.01, momentum=0.9)
@@ -229,6 +238,15 @@ def _pooling(table: Table) -> None:
     table.one("1D", "GlobalAveragePool", (1, 2, 3))
 
 
+def _reductions(table: Table) -> None:
+    for op_type in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"):
+        table.one("all", op_type, (1, 2, 3))
+        table.one("axes of an old opset", op_type, (1, 2, 3), opset=11, axes=[-1, 1], keepdims=0)
+        table.one("axes as input", op_type, (2, 3, 2), X, integers(0, 2), opset=18)
+        table.one("nothing", op_type, (1, 3), X, integers(), opset=18, noop_with_empty_axes=1)
+        table.one("kept", op_type, (1, 2, 3), opset=12, axes=[1])
+
+
 def _moving(table: Table) -> None:
     table.one("", "Flatten", (1, 2, 3, 2))
     table.one("axis 2", "Flatten", (1, 2, 3, 2), axis=2)
@@ -256,6 +274,9 @@ def _moving(table: Table) -> None:
     table.one("zeros", "Pad", (1, 1, 2, 2), X, integers(0, 0, 1, 1, 0, 0, 1, 1), mode="constant")
     table.one("axes", "Pad", (1, 3, 2), X, integers(1, 2), scalar(0.25), integers(-1), opset=18)
     table.chain("Concat of two branches", (1, 3), [("Relu", [X], "h", {}), ("Concat", [X, "h"], "y", {"axis": 1})])
+    table.one("of constants and a value", "Concat", (1, 2, 2), weights(1, 1, 2), X, weights(1, 2, 2), axis=1)
+    table.chain("Concat of a constant between two values", (1, 3), [
+        ("Relu", [X], "h", {}), ("Concat", [X, "c", "h"], "y", {"axis": 0})], {"c": weights(2, 3)})
     table.chain("Concat of three, last axis", (1, 2, 2), [
         ("Relu", [X], "h", {}), ("Concat", [X, "h", X], "y", {"axis": -1})])
 
@@ -273,6 +294,10 @@ def _copying(table: Table) -> None:
     table.one("floor", "Resize", (1, 1, 2, 3), X, None, scales, coordinate_transformation_mode="asymmetric",
               nearest_mode="floor")
     table.one("sizes", "Resize", (1, 2, 2, 2), X, None, None, integers(1, 2, 4, 8))
+    table.one("one entry", "Gather", (1, 4, 3), X, np.array(2, np.int64), axis=1)
+    table.one("a slice", "Gather", (1, 5), X, integers(0, 2, 4), axis=-1)
+    table.one("repeated, backwards", "Gather", (1, 4, 2), X, integers(3, -1, 0, 3), axis=1, opset=8)
+    table.one("indices with two axes", "Gather", (3, 2), X, np.array([[2, 0], [2, 2]], np.int64))
     swap = ("Concat", ["b", "a"], "y", {"axis": 1})
     sizes = ("Split", [X], "a b", {"axis": 1, "split": [2, 3]})
     table.chain("Split, sizes as attribute", (1, 5), [sizes, swap], opset=9)
@@ -304,7 +329,7 @@ def _chains(table: Table) -> None:
 
 def _all() -> tuple[OperatorRow, ...]:
     table = Table()
-    for fill in (_elementwise, _arithmetic, _dense, _convolutions, _pooling, _moving, _copying, _chains):
+    for fill in (_elementwise, _arithmetic, _dense, _convolutions, _pooling, _reductions, _moving, _copying, _chains):
         fill(table)
     return tuple(table.rows)
 

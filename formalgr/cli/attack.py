@@ -117,7 +117,7 @@ def _attack_class(session: Session, study, label: int, method) -> ClassAttack:
     from formalgr.spec.robustness import latent_ball, wrong_label
 
     args, network = session.args, study.composed(label)
-    unsafe = wrong_label(label, network.graph.outputs, args.label_rule)
+    unsafe = wrong_label(label, network.scores, args.label_rule)
     replayer, random = Replayer(network), named_generator(args.seed, f"attack {label}")
     before, samples, wrong, found = session.budget.elapsed, 0, 0, []
     for start in range(0, args.samples, BATCH):

@@ -25,7 +25,7 @@ def study_of(args: argparse.Namespace) -> Study:
             f"--generator {pattern} is one file: put {PLACE} in its name (g_{PLACE}.onnx) or name its class (--class 3)"
         )
     classifier = load(args.classifier)
-    number = classifier.graph.outputs
+    number = classifier.scores
     labels = tuple(range(number)) if args.labels is None else args.labels
     for label in labels:
         if label >= number:

@@ -56,15 +56,13 @@ class Study:
         if label not in self.generators:
             raise UsageError(f"class {label} has no generator; the study has {list(self.classes)}")
         classifier = self.classifier_network()
-        if classifier.graph.outputs < 2:
+        if classifier.scores < 2:
             raise ModelError(
-                f"the classifier has {classifier.graph.outputs} output, and a label needs at least two to choose from; "
+                f"the classifier has {classifier.scores} output, and a label needs at least two to choose from; "
                 "give a score of one class as two outputs (s, -s)"
             )
-        if label >= classifier.graph.outputs:
-            raise UsageError(
-                f"class index must be in [0, {classifier.graph.outputs - 1}] for this classifier, got {label}"
-            )
+        if label >= classifier.scores:
+            raise UsageError(f"class index must be in [0, {classifier.scores - 1}] for this classifier, got {label}")
         key = f"composed {label}"
         if key not in self._made:
             generator = self._network(f"generator {label}", self.generators[label])
@@ -73,7 +71,7 @@ class Study:
 
     def unsafe(self, label: int) -> UnsafeSet:
         """The outputs that the classifier does not call `label`. Raises UsageError for an unknown label rule."""
-        return wrong_label(label, self.composed(label).graph.outputs, self.label_rule)
+        return wrong_label(label, self.composed(label).scores, self.label_rule)
 
     def prior(self, label: int) -> LatentPrior:
         """The prior of the class's generator."""

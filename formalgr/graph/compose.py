@@ -15,6 +15,7 @@ from formalgr.core.rounding import COMPOSED_RELATIVE
 from formalgr.graph.between import Bridge, Normalise, Range, Stage, between_notes, parse_between, stage_operators
 from formalgr.graph.graph import Graph, GraphBuilder
 from formalgr.graph.network import Network, check_agreement, check_equal, random_inputs, rounding_noise
+from formalgr.graph.onnx_ports import Port
 from formalgr.graph.onnx_writer import Names, Written, write
 from formalgr.graph.runtime import Oracle
 from formalgr.operators.base import Shape
@@ -38,6 +39,8 @@ def compose(generator: Network, classifier: Network, between: str | None = None)
     stages = () if between is None else parse_between(between)
     if generator.dropped:
         raise ModelError(f"the generator ends in {generator.dropped}, which formalgr drops: its values cannot be used")
+    _refuse_several("generator", "outputs", generator.outputs)
+    _refuse_several("classifier", "inputs", classifier.inputs)
     if not any(isinstance(stage, (Range, Normalise)) for stage in stages) and between != "none":
         _refuse_signed_output(generator.graph, between)
     graph, layout = _join(generator.graph, classifier.graph, stages)
@@ -54,8 +57,14 @@ def compose(generator: Network, classifier: Network, between: str | None = None)
         check_agreement(graph, oracle, latents, COMPOSED_RELATIVE, "the composed network")
     return Network(
         graph, oracle, (*generator.sources, *classifier.sources), tuple(dict.fromkeys(notes)), classifier.dropped,
-        generator.element, generator.input_name, classifier.output_name,
+        generator.element, generator.inputs, classifier.outputs,
     )
+
+
+def _refuse_several(who: str, what: str, ports: Sequence[Port]) -> None:
+    if len(ports) > 1:
+        said = f"the {who} has {len(ports)} {what} ({', '.join(map(str, ports))})"
+        raise ModelError(f"{said}, and one output is fed to one input: cut the file to the one that is meant")
 
 
 def _refuse_signed_output(graph: Graph, between: str | None) -> None:
@@ -119,6 +128,11 @@ def _named(graph: Graph, prefix: str) -> Graph:
     return replace(graph, nodes=tuple(replace(node, name=f"{prefix}.{node.name}") for node in graph.nodes))
 
 
+def _only(ports: Sequence[Port], default: str) -> str:
+    """The name of the one input or output; `default` where several were packed into one."""
+    return ports[0].name if len(ports) == 1 else default
+
+
 def write_composed(network: Network, path: str | Path) -> Written:
     """Write a composed network as one ONNX file; before it appears, it is run against the original files.
 
@@ -126,7 +140,9 @@ def write_composed(network: Network, path: str | Path) -> Written:
     """
     metadata = {f"formalgr.source.{k}": f"{s.sha256} {s.path}" for k, s in enumerate(network.sources)}
     metadata |= {f"formalgr.note.{k}": note for k, note in enumerate(network.notes)}
-    names = Names(network.input_name, network.output_name if network.output_name != network.input_name else "y")
+    names = Names(_only(network.inputs, "x"), _only(network.outputs, "y"))
+    if names.input == names.output:
+        names = Names()
 
     def verify(written: Oracle) -> None:
         if network.oracle is not None:

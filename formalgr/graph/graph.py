@@ -11,7 +11,7 @@ import numpy as np
 from formalgr.core.arrays import Arrays, namespace
 from formalgr.core.errors import ModelError
 from formalgr.core.linear import Interval
-from formalgr.operators.base import Operator, Shape
+from formalgr.operators.base import Fed, Operator, Recipe, Shape
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,16 @@ class GraphBuilder:
         self._nodes.append(Node(name, operator, tuple(inputs), tuple(int(size) for size in shape)))
         return self.last
 
-    def chain(self, name: str, operators: tuple[Operator, ...], *inputs: int) -> int:
-        """Add operators in sequence, the first fed by `inputs`; returns the index of the last."""
-        for position, operator in enumerate(operators):
-            suffix = f".{position}" if len(operators) > 1 else ""
-            inputs = (self.add(name + suffix, operator, *inputs),)
-        return inputs[0]
+    def chain(self, name: str, recipe: Recipe, *inputs: int) -> int:
+        """Add the steps of a recipe that is fed by `inputs`; returns the index of the last."""
+        values, last = list(inputs), inputs
+        for position, step in enumerate(recipe):
+            operator, sources = (step.operator, [values[i] for i in step.sources]) if isinstance(step, Fed) else (
+                step, last)
+            suffix = f".{position}" if len(recipe) > 1 else ""
+            last = (self.add(name + suffix, operator, *sources),)
+            values += last
+        return last[0]
 
     def append(self, graph: Graph, source: int) -> int:
         """Add a copy of `graph` fed by node `source`; returns the index of its output."""

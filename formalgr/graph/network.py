@@ -14,6 +14,7 @@ from formalgr.core.errors import ModelError, Refused
 from formalgr.core.rounding import LARGEST_NOISE, NOISE_FACTOR, ORACLE_RELATIVE
 from formalgr.core.seeds import named_generator
 from formalgr.graph.graph import Graph
+from formalgr.graph.onnx_ports import Port
 from formalgr.graph.runtime import Oracle, Session
 
 COMPARED = 32
@@ -36,7 +37,8 @@ class Network:
     """A network: its graph, the oracle of the original files (None: none), where it comes from, and what to know.
 
     `dropped` names a Softmax or LogSoftmax taken off its output: outputs are then logits, in the same order, and
-    queries about the VALUES of outputs mean something else. element: float32 or float64, the type of the file's input.
+    queries about the VALUES of outputs mean something else. element: float32 or float64, the type of the file's inputs.
+    `inputs` and `outputs` are those of the file (none: no file behind it), packed in this order (graph/onnx_ports.py).
     """
 
     graph: Graph
@@ -45,8 +47,18 @@ class Network:
     notes: tuple[str, ...] = ()
     dropped: str | None = None
     element: str = "float32"
-    input_name: str = "x"
-    output_name: str = "y"
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+
+    @property
+    def scores(self) -> int:
+        """Number of scores that a label is chosen from. Raises ModelError when several outputs of a file are packed."""
+        if len(self.outputs) > 1:
+            raise ModelError(
+                f"the network has {len(self.outputs)} outputs ({', '.join(map(str, self.outputs))}), and a label is "
+                "chosen from one: cut the file to the output that holds the scores"
+            )
+        return self.graph.outputs
 
 
 def load(path: str | Path) -> Network:
@@ -62,8 +74,8 @@ def load(path: str | Path) -> Network:
     check_agreement(model.graph, oracle, random_inputs(model.graph, COMPARED), ORACLE_RELATIVE, str(path))
     sources = tuple(SourceFile(*source) for source in model.sources)
     return Network(
-        model.graph, oracle, sources, (*model.notes, *notes), model.dropped, model.element, model.input_name,
-        model.output_name,
+        model.graph, oracle, sources, (*model.notes, *notes), model.dropped, model.element, model.inputs,
+        model.outputs,
     )
 
 

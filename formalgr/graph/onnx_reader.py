@@ -14,21 +14,19 @@ import numpy as np
 
 from formalgr.core.errors import ModelError, UnsupportedOperator
 from formalgr.graph import onnx_file
-from formalgr.graph.graph import Graph, GraphBuilder
+from formalgr.graph.graph import Graph
 from formalgr.graph.onnx_file import ModelFile
-from formalgr.operators.base import NodeSpec, Shape
+from formalgr.graph.onnx_ports import ELEMENTS, Port, brief, constant_node, input_port, pack, unpack
+from formalgr.operators.base import NodeSpec
 from formalgr.operators.registry import build
-from formalgr.operators.reshape import Reshape
-
-ELEMENTS = {1: "float32", 11: "float64"}
-"""Element types of ONNX that values may have."""
 
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 """Operators that are no functions: never folded."""
 
 OTHER_TYPE = {
-    "Dropout": (1, 2), "Expand": (1,), "Pad": (1, 3), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4),
-    "Split": (1,), "Squeeze": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+    "Dropout": (1, 2), "Expand": (1,), "Gather": (1,), "Pad": (1, 3), "ReduceMax": (1,), "ReduceMean": (1,),
+    "ReduceMin": (1,), "ReduceSum": (1,), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,),
+    "Squeeze": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }
 """Inputs whose element type need not be that of the values: shapes, axes, scales."""
 
@@ -38,7 +36,7 @@ TAILS = ("Softmax", "LogSoftmax")
 @dataclass(frozen=True)
 class ReadModel:
     """What a file says: `graph` in float64, `data` for onnxruntime (with `dropped` operators taken off its end), the
-    names and element type of its input and output, and `notes` for the reader of a result."""
+    element type of its inputs, its inputs and outputs, and `notes` for the reader of a result."""
 
     graph: Graph
     data: bytes
@@ -46,8 +44,8 @@ class ReadModel:
     notes: tuple[str, ...]
     dropped: str | None
     element: str
-    input_name: str
-    output_name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
 
 
 def read(path: str | Path) -> ReadModel:
@@ -73,8 +71,6 @@ class _Reader:
             raise ModelError("sparse initializers are not supported; save the weights dense")
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._constants: dict[str, np.ndarray] = {}
-        self._places: dict[str, int] = {}
-        self._elements: dict[str, str] = {}
         self._makers: dict[str, object] = {}
         for node in graph.node:
             for name in filter(None, node.output):
@@ -91,64 +87,55 @@ class _Reader:
     def read(self) -> ReadModel:
         """Everything the file says. Raises ModelError or UnsupportedOperator."""
         proto = self._file.model.graph
-        entry = self._input()
-        outputs = [value.name for value in proto.output]
-        if len(outputs) != 1:
-            raise ModelError(
-                f"the network has {len(outputs)} outputs ({', '.join(outputs)}); formalgr takes networks with one: "
-                f"cut the file to the output that the query is about"
-            )
-        shape, self._elements[entry.name] = self._input_type(entry)
-        self._builder = GraphBuilder(shape)
-        self._places[entry.name] = 0
-        self._input_name = entry.name
-        target, dropped, notes = outputs[0], self._tail(outputs[0]), []
+        self._inputs = self._input_ports()
+        targets, dropped, notes = [value.name for value in proto.output], None, []
+        self._builder, self._places = unpack(self._inputs)
+        if len(self._inputs) > 1:
+            notes.append(f"inputs packed into one vector in this order: {', '.join(map(str, self._inputs))}")
+        if len(targets) == 1:
+            dropped = self._tail(targets[0])
         if dropped is not None:
-            target = dropped.input[0]
+            targets = [dropped.input[0]]
             notes.append(f"{dropped.op_type} at the output was dropped: outputs are logits, their order is the same")
-        for node in self._order(target):
+        for node in self._order(targets):
             self._read_node(node)
-        if target not in self._places:
-            raise ModelError(f"the output {target} does not depend on the input {entry.name}")
+        ends = [self._end(target) for target in targets]
+        pairs = zip(proto.output, ends, strict=True)
+        outputs = tuple(Port(value.name, self._builder.shape(end)) for value, end in pairs)
+        if len(ends) > 1:
+            notes.append(f"outputs packed into one vector in this order: {', '.join(map(str, outputs))}")
         if dropped is not None:
-            self._check_tail(dropped, target)
+            self._check_tail(dropped, targets[0])
         if self._computed:
             notes.append(f"constants computed in the arithmetic of the file: {', '.join(self._computed)}")
+        pack(self._builder, ends, "outputs" if len(ends) > 1 else targets[0])
         return ReadModel(
-            self._finish(target), self._file.data if dropped is None else self._without(dropped, target),
+            self._builder.build(), self._file.data if dropped is None else self._without(dropped, targets[0]),
             self._file.sources, tuple(notes), None if dropped is None else dropped.op_type,
-            self._elements[entry.name], entry.name, outputs[0],
+            self._elements[self._inputs[0].name], self._inputs, outputs,
         )
 
-    def _input(self):
+    def _input_ports(self) -> tuple[Port, ...]:
+        """The inputs that are no constants, in the order of the file."""
         entries = [value for value in self._file.model.graph.input if value.name not in self._tensors]
-        if len(entries) != 1:
-            said = ", ".join(f"{value.name} {_declared(value)}" for value in entries) or "none"
-            raise ModelError(
-                f"the network has {len(entries)} inputs ({said}); formalgr takes networks with one: make the others "
-                f"constants or join them with Concat"
-            )
-        return entries[0]
+        if not entries:
+            raise ModelError("the network has no input; formalgr takes networks with at least one")
+        ports, elements = zip(*map(input_port, entries), strict=True)
+        if len(set(elements)) > 1:
+            said = ", ".join(f"{port.name} is {element}" for port, element in zip(ports, elements, strict=True))
+            raise ModelError(f"the inputs have different element types ({said}); convert the file to one")
+        self._elements = {port.name: elements[0] for port in ports}
+        return ports
 
-    def _input_type(self, entry) -> tuple[Shape, str]:
-        kind = entry.type.tensor_type
-        if kind.elem_type not in ELEMENTS:
-            said = onnx_file.element_name(kind.elem_type)
-            raise ModelError(f"the input {entry.name} is {said}; formalgr takes float32 and float64: convert the file")
-        if not kind.HasField("shape"):
-            raise ModelError(f"the input {entry.name} has no shape; write its shape into the file")
-        shape = []
-        for axis, dimension in enumerate(kind.shape.dim):
-            size = dimension.dim_value if dimension.HasField("dim_value") else -1
-            if size > 0 or (size < 0 and axis == 0):
-                shape.append(size if size > 0 else 1)
-                continue
-            said = dimension.dim_param or ("unknown" if size < 0 else str(size))
-            raise ModelError(
-                f"the input {entry.name} has shape {_declared(entry)}: dimension {said} (axis {axis}) has no fixed "
-                f"size; write a size into the file (only the leading batch axis may be dynamic)"
-            )
-        return tuple(shape), ELEMENTS[kind.elem_type]
+    def _end(self, target: str) -> int:
+        """The node of an output; one that depends on no input is a constant of the file."""
+        value = self._constant(target)
+        if value is not None:
+            element = self._elements[self._inputs[0].name]
+            if str(value.dtype) != element:
+                raise ModelError(f"the output {target} is a constant of {value.dtype} where {element} is expected")
+            return constant_node(self._builder, onnx_file.finite(value, f"the constant output {target}"), target)
+        return self._places[target]
 
     def _tail(self, output: str):
         """The node that ends the network in a softmax and is used by nothing else, or None."""
@@ -181,21 +168,14 @@ class _Reader:
         model.graph.output.append(onnx.helper.make_tensor_value_info(target, element, None))
         return model.SerializeToString()
 
-    def _finish(self, target: str) -> Graph:
-        """The graph that ends in `target`."""
-        place = self._places[target]
-        if place != self._builder.last:
-            self._builder.add(target, Reshape(self._builder.shape(place)), place)
-        return self._builder.build()
-
-    def _order(self, target: str) -> list:
-        """The nodes that `target` needs, each after the nodes it reads. Raises ModelError on a cycle or a gap."""
-        order, state, stack = [], {}, [(target, None, False)]
+    def _order(self, targets: list[str]) -> list:
+        """The nodes that the targets need, each after the nodes it reads. Raises ModelError on a cycle or a gap."""
+        order, state, stack = [], {}, [(target, None, False) for target in reversed(targets)]
         while stack:
             name, reader, done = stack.pop()
             node = self._makers.get(name)
             if node is None:
-                if name != self._input_name and name not in self._tensors:
+                if name not in self._places and name not in self._tensors:
                     who = f"node {self._names[id(reader)]} reads" if reader is not None else "the output is"
                     raise ModelError(f"{who} {name}, which nothing makes; the file is not a valid network")
                 continue
@@ -336,19 +316,9 @@ class _Reader:
             if name in self._places:
                 maker = self._makers.get(name)
                 label = f"the input {name}" if maker is None else self._names[id(maker)]
-                feeds.append(f"{label} of shape {_short(self._builder.shape(self._places[name]))}")
+                feeds.append(f"{label} of shape {brief(self._builder.shape(self._places[name]))}")
         fed = f", fed by {' and '.join(feeds)}" if feeds else ""
         return f"node {self._names[id(node)]}, {node.op_type} of opset {self._opset}{fed}"
 
     def _refuse(self, node, why: str) -> UnsupportedOperator:
         return UnsupportedOperator(f"{why} ({self._where(node)})")
-
-
-def _short(shape) -> str:
-    return "[" + ",".join(str(size) for size in shape) + "]"
-
-
-def _declared(value) -> str:
-    """The shape that the file declares, dynamic dimensions by name."""
-    dimensions = value.type.tensor_type.shape.dim
-    return _short(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dimensions)

@@ -4,6 +4,7 @@ In: bytes of ONNX files, stages between them. Out: outputs in the arithmetic of 
 independent float32 implementation: it can refute our reading of a file, it proves nothing).
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -57,18 +58,34 @@ class Session:
                 raise ModelError(f"onnxruntime refuses {self._name}: {_first_line(error)}") from None
         return self._opened
 
-    def _call(self, values: np.ndarray) -> np.ndarray:
+    def _call(self, feeds: list[np.ndarray]) -> list[np.ndarray]:
+        """All outputs at one value for each input."""
         session = self._session()
         try:
-            return session.run(None, {session.get_inputs()[0].name: values})[0]
+            return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), feeds, strict=True)))
         except Exception as error:  # as above
             raise NumericalError(f"onnxruntime fails on {self._name}: {_first_line(error)}") from None
 
-    def _entry(self) -> tuple[type, tuple[int, ...], bool]:
-        """Element type, shape of one example, and whether the file leaves its leading axis free."""
-        entry = self._session().get_inputs()[0]
-        shape = tuple(size if isinstance(size, int) else 1 for size in entry.shape)
-        return ELEMENTS[entry.type], shape, bool(entry.shape) and not isinstance(entry.shape[0], int)
+    def _alone(self, row: np.ndarray) -> np.ndarray:
+        """All outputs, flat, of one example (inputs,), its values dealt to the inputs in their order."""
+        feeds, start = [], 0
+        for shape in self._shapes():
+            stop = start + math.prod(shape)
+            feeds.append(row[start:stop].reshape(shape))
+            start = stop
+        return np.concatenate([part.reshape(-1) for part in self._call(feeds)])
+
+    def _joined(self, rows: np.ndarray) -> np.ndarray | None:
+        """All outputs (batch, outputs) of a batch (batch, inputs) for the one input; None where they have no batch."""
+        parts = self._call([rows.reshape(-1, *self._shapes()[0][1:])])
+        if any(part.shape[:1] != (len(rows),) for part in parts):
+            return None
+        return np.concatenate([part.reshape(len(rows), -1) for part in parts], axis=1)
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """The shape of one example of every input."""
+        entries = self._session().get_inputs()
+        return [tuple(size if isinstance(size, int) else 1 for size in entry.shape) for entry in entries]
 
     def open(self) -> "Session":
         """The same session, opened now. Raises ModelError when onnxruntime refuses the model."""
@@ -77,36 +94,35 @@ class Session:
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """Outputs (batch, outputs) at inputs (batch, inputs), each example as if it were run alone."""
-        element, shape, _ = self._entry()
-        values = np.asarray(inputs, dtype=element)
+        values = np.asarray(inputs, dtype=self._element())
         if len(values) > 1 and self.joins(values):
-            parts = [
-                self._call(values[start : start + ROWS_AT_ONCE].reshape(-1, *shape[1:]))
-                for start in range(0, len(values), ROWS_AT_ONCE)
-            ]
-            return np.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=0)
-        return np.stack([self._call(row.reshape(shape)).reshape(-1) for row in values], axis=0)
+            starts = range(0, len(values), ROWS_AT_ONCE)
+            return np.concatenate([self._joined(values[start : start + ROWS_AT_ONCE]) for start in starts], axis=0)
+        return np.stack([self._alone(row) for row in values], axis=0)
+
+    def _element(self) -> type:
+        return ELEMENTS[self._session().get_inputs()[0].type]
 
     def joins(self, inputs: np.ndarray) -> bool:
         """Whether the leading axis is free and a batch gives what its examples give alone (a Reshape may mix them).
 
-        Tried once, on the first of the inputs (batch, inputs), at least two; not assumed.
+        Tried once, on the first of the inputs (batch, inputs), at least two; not assumed. Never with several inputs.
         """
         if self._batches is None:
-            element, shape, free = self._entry()
-            self._batches = free and self._tried(np.asarray(inputs[:3], dtype=element), shape)
+            entry, *others = self._session().get_inputs()
+            free = not others and bool(entry.shape) and not isinstance(entry.shape[0], int)
+            self._batches = free and self._tried(np.asarray(inputs[:3], dtype=self._element()))
         return self._batches
 
-    def _tried(self, values: np.ndarray, shape: tuple[int, ...]) -> bool:
-        expected = np.stack([self._call(row.reshape(shape)).reshape(-1) for row in values], axis=0)
+    def _tried(self, values: np.ndarray) -> bool:
+        expected = np.stack([self._alone(row) for row in values], axis=0)
         try:
-            joined = self._call(values.reshape(-1, *shape[1:]))
+            joined = self._joined(values)
         except NumericalError:
             return False
-        if joined.shape[:1] != (len(values),) or joined.size != expected.size:
+        if joined is None or joined.shape != expected.shape:
             return False
-        difference = np.abs(joined.reshape(len(values), -1) - expected)
-        return bool(np.max(difference) <= ORACLE_RELATIVE * np.max(np.abs(expected)))
+        return bool(np.max(np.abs(joined - expected)) <= ORACLE_RELATIVE * np.max(np.abs(expected)))
 
 
 @dataclass(frozen=True)

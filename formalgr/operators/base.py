@@ -1,4 +1,4 @@
-"""Operators: one class per kind, with ALL its meanings, batched over boxes.
+"""Operators: one class per kind, with ALL its meanings, batched over boxes; recipes of operators that mean a node.
 
 In: values, boxes, forms of the inputs. Out: the same of the output. Trust: sound, except `pullback` (attacks only).
 
@@ -168,5 +168,39 @@ class NodeSpec:
             raise self.refuse(f"attribute {unknown[0]} of {self.op_type} is not supported")
 
 
-Builder = Callable[[NodeSpec], tuple[Operator, ...]]
-"""Makes the chain of operators that mean a node: the first takes the node's dynamic inputs in order."""
+@dataclass(frozen=True)
+class Fed:
+    """A step of a recipe and what feeds it: 0 .. k - 1 are the node's k computed inputs, k + i is what step i made."""
+
+    operator: Operator
+    sources: tuple[int, ...]
+
+
+Recipe = tuple[Operator | Fed, ...]
+"""The operators that mean a node; a plain one takes what the one before it made, the first all inputs of the node."""
+
+Builder = Callable[[NodeSpec], Recipe]
+"""Reads the node and gives its meaning; refuses what it does not know."""
+
+
+class Steps:
+    """Collects the steps of a recipe whose values are used more than once."""
+
+    def __init__(self, inputs: int):
+        self._inputs, self._steps = inputs, []
+
+    def add(self, operator: Operator, *sources: int) -> int:
+        """One step; returns the number of the value it makes."""
+        self._steps.append(Fed(operator, sources))
+        return self._inputs + len(self._steps) - 1
+
+    def then(self, operators: tuple[Operator, ...], source: int) -> int:
+        """Steps one after the other, the first fed by `source`; returns the number of the last value."""
+        for operator in operators:
+            source = self.add(operator, source)
+        return source
+
+    @property
+    def recipe(self) -> Recipe:
+        """All steps; the value made last is that of the node."""
+        return tuple(self._steps)

@@ -1,4 +1,4 @@
-"""Arithmetic with constants and sums of values: Add, Sub, Mul, Div, Concat, Sum.
+"""Arithmetic with constants and sums of values: Add, Sum, Mean, Sub, Neg, Mul, Div, Concat.
 
 In: the ONNX nodes of those names. Out: linear maps. Trust: sound.
 """
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core.arrays import namespace
-from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
+from formalgr.operators.base import NodeSpec, OnnxForm, Recipe, Shape, Steps
 from formalgr.operators.linear_map import LinearMap, Rearrangement
-from formalgr.operators.reshape import Expand
+from formalgr.operators.reshape import Expand, Pad, Reshape
 
 
 def _fits(shape: Shape, constant) -> Shape:
@@ -160,63 +160,104 @@ class Concat(Rearrangement):
         return OnnxForm("Concat", {"axis": self.axis}, (None,) * self.arity)
 
 
-def _with_constant(spec: NodeSpec) -> tuple[np.ndarray, tuple[Operator, ...], bool]:
-    """The constant operand, what broadcasts the other one to the common shape, and whether the constant is first."""
-    first = spec.constants[0] is not None
-    constant = np.atleast_1d(spec.weights(0 if first else 1))
-    shape = spec.shapes[0]
+def operands(spec: NodeSpec) -> tuple[Steps, list[int], list[np.ndarray]]:
+    """Steps that broadcast the computed inputs to the common shape of all, where they then are, and the constants."""
+    constants = [np.atleast_1d(spec.weights(k)) for k, value in enumerate(spec.constants) if value is not None]
     try:
-        target = np.broadcast_shapes(shape, constant.shape)
+        target = np.broadcast_shapes(*spec.shapes, *(constant.shape for constant in constants))
     except ValueError:
-        raise spec.refuse(f"shapes {list(shape)} and {list(constant.shape)} do not broadcast") from None
-    return constant, () if target == tuple(shape) else (Expand(tuple(target)),), first
+        shapes = [list(shape) for shape in (*spec.shapes, *(constant.shape for constant in constants))]
+        raise spec.refuse(f"the shapes {' and '.join(map(str, shapes))} do not broadcast") from None
+    steps = Steps(len(spec.shapes))
+    places = [
+        place if tuple(shape) == target else steps.add(Expand(target), place) for place, shape in enumerate(spec.shapes)
+    ]
+    return steps, places, constants
 
 
-def add(spec: NodeSpec) -> tuple[Operator, ...]:
-    """Add: of a constant, or of two values of the same shape."""
+def add(spec: NodeSpec) -> Recipe:
+    """Add and Sum: of values and constants."""
     spec.only()
-    if len(spec.shapes) == 2:
-        return (Add(),)
-    constant, before, _ = _with_constant(spec)
-    return (*before, AddConstant(constant))
+    steps, (total, *others), constants = operands(spec)
+    for place in others:
+        total = steps.add(Add(), total, place)
+    for constant in constants:
+        total = steps.add(AddConstant(constant), total)
+    return steps.recipe if steps.recipe else (Reshape(spec.shapes[0]),)
 
 
-def sub(spec: NodeSpec) -> tuple[Operator, ...]:
-    """Sub: x - constant, constant - x, or of two values of the same shape."""
+def mean(spec: NodeSpec) -> Recipe:
+    """Mean of values and constants."""
+    return (*add(spec), DivideConstant(np.array([len(spec.present)], dtype=np.float64)))
+
+
+def sub(spec: NodeSpec) -> Recipe:
+    """Sub: x - constant, constant - x, or of two values."""
     spec.only()
-    if len(spec.shapes) == 2:
-        return (Add(-1.0),)
-    constant, before, first = _with_constant(spec)
-    if not first:
-        return (*before, AddConstant(-constant))
-    return (*before, MultiplyConstant(np.array([-1.0], dtype=np.float64)), AddConstant(constant))
+    steps, places, constants = operands(spec)
+    if not constants:
+        steps.add(Add(-1.0), *places)
+    elif spec.constants[1] is not None:
+        steps.add(AddConstant(-constants[0]), *places)
+    else:
+        steps.then((MultiplyConstant(np.array([-1.0], dtype=np.float64)), AddConstant(constants[0])), *places)
+    return steps.recipe
 
 
-def mul(spec: NodeSpec) -> tuple[Operator, ...]:
+def negate(spec: NodeSpec) -> Recipe:
+    """Neg: -x."""
+    spec.only()
+    return (MultiplyConstant(np.array([-1.0], dtype=np.float64)),)
+
+
+def mul(spec: NodeSpec) -> Recipe:
     """Mul by a constant."""
     spec.only()
-    if len(spec.shapes) == 2:
+    steps, places, constants = operands(spec)
+    if not constants:
         raise spec.refuse("Mul of two computed values is bilinear and not supported")
-    constant, before, _ = _with_constant(spec)
-    return (*before, MultiplyConstant(constant))
+    steps.add(MultiplyConstant(constants[0]), *places)
+    return steps.recipe
 
 
-def div(spec: NodeSpec) -> tuple[Operator, ...]:
+def div(spec: NodeSpec) -> Recipe:
     """Div by a constant without zeros."""
     spec.only()
     if spec.constants[1] is None:
         raise spec.refuse("Div by a computed value is not supported")
-    constant, before, _ = _with_constant(spec)
-    if np.any(constant == 0.0):
+    steps, places, constants = operands(spec)
+    if np.any(constants[0] == 0.0):
         raise spec.refuse("Div by a constant that holds 0")
-    return (*before, DivideConstant(constant))
+    steps.add(DivideConstant(constants[0]), *places)
+    return steps.recipe
 
 
-def concat(spec: NodeSpec) -> tuple[Operator, ...]:
-    """Concat of computed values."""
+def concat(spec: NodeSpec) -> Recipe:
+    """Concat of values, and of constants between them: then a sum of padded values."""
     spec.only("axis")
-    if any(constant is not None for constant in spec.constants):
-        raise spec.refuse("Concat with a constant part is not supported; use Pad")
+    rank = len(spec.shapes[0])
     axis = int(spec.attribute("axis", 1))
-    return (Concat(axis % len(spec.shapes[0]), len(spec.shapes)),)
-
+    if not -rank <= axis < rank:
+        raise spec.refuse(f"Concat along axis {axis} of values with {rank} axes")
+    axis %= rank
+    if all(constant is None for constant in spec.constants):
+        return (Concat(axis, len(spec.shapes)),)
+    shapes = iter(spec.shapes)
+    parts = [next(shapes) if value is None else value.shape for value in spec.constants]
+    if len({(len(part), *part[:axis], *part[axis + 1 :]) for part in parts}) != 1:
+        raise spec.refuse(f"shapes {[list(part) for part in parts]} cannot be joined along axis {axis}")
+    target = (*parts[0][:axis], sum(part[axis] for part in parts), *parts[0][axis + 1 :])
+    steps, total, rest = Steps(len(spec.shapes)), None, np.zeros(target, dtype=np.float64)
+    start = source = 0
+    for index, part in enumerate(parts):
+        stop = start + part[axis]
+        if spec.constants[index] is not None:
+            rest[(slice(None),) * axis + (slice(start, stop),)] = spec.weights(index)
+        else:
+            pads = tuple((start, target[axis] - stop) if k == axis else (0, 0) for k in range(rank))
+            place = steps.add(Pad(pads, target), source)
+            total = place if total is None else steps.add(Add(), total, place)
+            source += 1
+        start = stop
+    steps.add(AddConstant(rest), total)
+    return steps.recipe

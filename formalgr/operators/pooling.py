@@ -214,6 +214,16 @@ def _spatial(spec: NodeSpec) -> tuple[int, ...]:
     return tuple(spec.shapes[0][2:])
 
 
+def _whole(spatial: tuple[int, ...]) -> Window:
+    """One window over all of the spatial axes."""
+    return Window(spatial, (1,) * len(spatial), (1,) * len(spatial), ((0, 0),) * len(spatial))
+
+
+def whole_maximum(spatial: tuple[int, ...]) -> MaxPool:
+    """The maximum over all of the spatial axes of (batch, channels, *spatial) values."""
+    return MaxPool(_whole(spatial), spatial)
+
+
 def average_pool(spec: NodeSpec) -> tuple[Operator, ...]:
     """AveragePool, with or without counting the padding."""
     spec.only("auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
@@ -236,7 +246,7 @@ def global_pool(spec: NodeSpec) -> tuple[Operator, ...]:
     """GlobalAveragePool and GlobalMaxPool: one window over all spatial axes."""
     spec.only()
     spatial = _spatial(spec)
-    window = Window(spatial, (1,) * len(spatial), (1,) * len(spatial), ((0, 0),) * len(spatial))
     if spec.op_type == "GlobalMaxPool":
-        return (MaxPool(window, spatial),)
+        return (whole_maximum(spatial),)
+    window = _whole(spatial)
     return (AveragePool(window, np.full((1,) * len(spatial), float(window.size), dtype=np.float64)),)

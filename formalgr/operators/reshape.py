@@ -13,7 +13,8 @@ from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap, Rearrangement
 
 
-def _count(shape: Shape) -> int:
+def count(shape: Shape) -> int:
+    """Number of values of a shape."""
     return int(np.prod(shape, dtype=np.int64))
 
 
@@ -24,8 +25,8 @@ class Reshape(Rearrangement):
     shape: Shape
 
     def out_shape(self, *shapes: Shape) -> Shape:
-        if _count(shapes[0]) != _count(self.shape):
-            raise ValueError(f"{_count(shapes[0])} values of shape {list(shapes[0])} do not fit {list(self.shape)}")
+        if count(shapes[0]) != count(self.shape):
+            raise ValueError(f"{count(shapes[0])} values of shape {list(shapes[0])} do not fit {list(self.shape)}")
         return self.shape
 
     def apply(self, *values):
@@ -184,7 +185,7 @@ def flatten(spec: NodeSpec) -> tuple[Operator, ...]:
     shape = spec.shapes[0]
     axis = spec.attribute("axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
-    return (Reshape((_count(shape[:axis]), _count(shape[axis:]))),)
+    return (Reshape((count(shape[:axis]), count(shape[axis:]))),)
 
 
 def reshape(spec: NodeSpec) -> tuple[Operator, ...]:
@@ -199,8 +200,8 @@ def reshape(spec: NodeSpec) -> tuple[Operator, ...]:
     if not spec.attribute("allowzero", 0):
         shape = [source[k] if size == 0 else size for k, size in enumerate(shape)]
     if -1 in shape:
-        rest = _count(tuple(size for size in shape if size != -1))
-        shape[shape.index(-1)] = _count(source) // max(rest, 1)
+        rest = count(tuple(size for size in shape if size != -1))
+        shape[shape.index(-1)] = count(source) // max(rest, 1)
     return (Reshape(tuple(shape)),)
 
 

@@ -1,5 +1,7 @@
 """Composition C after G, the stage between them, and the written file: the same function as the two originals."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from formalgr.graph.between import Bridge, between_notes, parse_between, stage_o
 from formalgr.graph.compose import compose, write_composed
 from formalgr.graph.graph import GraphBuilder
 from formalgr.graph.network import load, own_outputs, random_inputs
+from formalgr.graph.onnx_ports import Port
 from tests.operator_rows import integers, model_bytes, scalar, weights
 
 
@@ -113,6 +116,19 @@ def test_a_generator_that_ends_in_softmax_is_refused_and_a_classifier_is_not(net
     c = network("soft", nodes, (1, 16), {"w": weights(16, 4)})
     net = compose(generator(network), c)
     assert net.dropped == "Softmax" and any("logits" in note for note in net.notes)
+
+
+def test_one_output_is_fed_to_one_input(network):
+    """Packed outputs have no meaning between two networks: a label would be chosen among values of two tensors."""
+    g, c = generator(network), classifier(network)
+    two = (Port("a", (1, 8)), Port("b", (1, 8)))
+    with pytest.raises(ModelError, match=r"generator has 2 outputs \(a \[1,8\], b \[1,8\]\)"):
+        compose(replace(g, outputs=two), c, "none")
+    with pytest.raises(ModelError, match="classifier has 2 inputs"):
+        compose(g, replace(c, inputs=two), "none")
+    assert compose(g, c, "reshape:1,1,4,4").scores == 4
+    with pytest.raises(ModelError, match="a label is chosen from one"):
+        _ = compose(g, replace(c, outputs=two), "reshape:1,1,4,4").scores
 
 
 def test_a_disagreement_is_refused(network, monkeypatch):
