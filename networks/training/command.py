@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 
-def training_parser(module: str, summary: str, default_directory: str) -> argparse.ArgumentParser:
-    """A parser with --out, --only and --sheets."""
+def training_parser(module: str, summary: str, default_directory: str | None) -> argparse.ArgumentParser:
+    """A parser with --out (required without a default), --only and --sheets."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=summary)
-    parser.add_argument("--out", type=Path, default=Path(default_directory), help="directory of the ONNX files")
+    default = None if default_directory is None else Path(default_directory)
+    parser.add_argument("--out", type=Path, default=default, required=default is None, help="folder of the ONNX files")
     parser.add_argument("--only", default="", help="comma-separated names, e.g. g_8,c_small; all if absent")
     parser.add_argument("--sheets", type=Path, default=None, help="also draw contact sheets (PNG) into this directory")
     return parser

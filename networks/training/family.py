@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from networks.training.data import Pictures
-from networks.training.export import check_export, export_dense, run_onnx
+from networks.training.export import check_export, export, run_onnx
 from networks.training.judge import Judge
 from networks.training.manifest import is_current, library_versions, read_manifest, record, sha256
 from networks.training.models import Step, train_classifier, train_generator
-from networks.training.recipes import ClassifierRecipe, GeneratorRecipe, Recipe, fingerprint
+from networks.training.recipes import GeneratorRecipe, PictureRecipe, Recipe, fingerprint
 from networks.training.sheet import contact_sheet
 
 SAMPLES, SAMPLE_SEED = 2000, 7  # latents z ~ N(0, I) on which a generator is judged
@@ -31,15 +31,18 @@ SHEET_ROWS, SHEET_COLUMNS = 10, 16
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Networks trained on one data set into one directory; the manifest lies beside that directory."""
+    """Networks trained on one data set into one directory; the manifest lies beside that directory.
+
+    Generators need a judge.
+    """
 
     name: str
     directory: Path
     data: Pictures
     recipes: tuple[Recipe, ...]
     command: str
-    make_judge: Callable[[Step], Judge]
-    judge_epochs: int
+    make_judge: Callable[[Step], Judge] | None = None
+    judge_epochs: int = 0
 
     def __post_init__(self) -> None:
         names = [recipe.name for recipe in self.recipes]
@@ -84,9 +87,10 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
             task = progress.add_task(family.key(recipe), total=recipe.epochs)
             entries[family.key(recipe)] = make_network(family, recipe, lambda task=task: progress.advance(task))
             record(family.manifest, entries)
-        task = progress.add_task(f"{family.name}: independent judge", total=family.judge_epochs)
-        judge = family.make_judge(lambda: progress.advance(task))
-        judge_generators(family, entries, judge)
+        if family.make_judge is not None:
+            task = progress.add_task(f"{family.name}: independent judge", total=family.judge_epochs)
+            judge = family.make_judge(lambda: progress.advance(task))
+            judge_generators(family, entries, judge)
     record(family.manifest, entries)
     if sheets is not None:
         draw_sheets(family, sheets)
@@ -110,7 +114,7 @@ def make_network(family: Family, recipe: Recipe, step: Step) -> dict:
         network = train_classifier(recipe, pictures, labels, step)
         inputs = torch.from_numpy(family.data.test_x)
     path = family.file(recipe)
-    export_dense(network, path, input_name="z" if isinstance(recipe, GeneratorRecipe) else "x")
+    export(network, path, inputs=recipe.sizes[0], input_name="z" if isinstance(recipe, GeneratorRecipe) else "x")
     check_export(network, path, inputs)
     return describe(family, recipe, network, time.monotonic() - start)
 
@@ -155,7 +159,7 @@ def describe(family: Family, recipe: Recipe, network: nn.Sequential, seconds: fl
 
 def judge_generators(family: Family, entries: dict[str, dict], judge: Judge) -> None:
     """Record in `entries` which share of each generator's samples every classifier takes for its class."""
-    shipped = [r for r in family.recipes if isinstance(r, ClassifierRecipe) and family.key(r) in entries]
+    shipped = [r for r in family.recipes if isinstance(r, PictureRecipe) and family.key(r) in entries]
     for recipe in family.recipes:
         if not isinstance(recipe, GeneratorRecipe) or family.key(recipe) not in entries:
             continue

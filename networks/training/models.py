@@ -1,4 +1,4 @@
-"""Fully connected torch networks made from recipes, and their training. Trust: heuristic.
+"""Torch networks made from recipes, and their training. Trust: heuristic.
 
 In: recipes and pictures. Out: `nn.Sequential`.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from networks.training.recipes import ClassifierRecipe, GeneratorRecipe
+from networks.training.recipes import ConvolutionalRecipe, GeneratorRecipe, PictureRecipe
 
 Step = Callable[[], None]  # called after every epoch
 
@@ -21,6 +21,14 @@ def dense(sizes: tuple[int, ...], slope: float) -> nn.Sequential:
     for rows, out in zip(sizes[:-2], sizes[1:-1], strict=True):
         layers += [nn.Linear(rows, out), nn.LeakyReLU(slope) if slope else nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+def convolutional(recipe: ConvolutionalRecipe) -> nn.Sequential:
+    """The recipe's convolutions and fully connected layers with ReLU between them, on flattened pictures."""
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, recipe.side, recipe.side))]
+    for before, after in zip((1, *recipe.channels), recipe.channels, strict=False):
+        layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), *dense(recipe.sizes[len(recipe.channels) :], 0.0))
 
 
 def batches(count: int, size: int, random: torch.Generator) -> Iterator[torch.Tensor]:
@@ -35,7 +43,7 @@ def leaky_clip(values: torch.Tensor, leak: float) -> torch.Tensor:
 
 
 def optimiser_and_schedule(
-    parameters: list[nn.Parameter], recipe: GeneratorRecipe | ClassifierRecipe, count: int
+    parameters: list[nn.Parameter], recipe: GeneratorRecipe | PictureRecipe, count: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW and a learning rate that rises for 5 % of all steps and then falls to zero along a cosine."""
     optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -111,7 +119,7 @@ def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step)
     return nn.Sequential(*decoder, nn.Hardtanh(0.0, 1.0)).eval()
 
 
-def augmented(pictures: torch.Tensor, recipe: ClassifierRecipe, random: torch.Generator) -> torch.Tensor:
+def augmented(pictures: torch.Tensor, recipe: PictureRecipe, random: torch.Generator) -> torch.Tensor:
     """Pictures `(batch, pixels)` after a small random affine map and pixel noise of random strength, in [0, 1]."""
     count, side = len(pictures), math.isqrt(recipe.pixels)
 
@@ -131,12 +139,12 @@ def augmented(pictures: torch.Tensor, recipe: ClassifierRecipe, random: torch.Ge
 
 
 def train_classifier(
-    recipe: ClassifierRecipe, pictures: torch.Tensor, labels: torch.Tensor, step: Step
+    recipe: PictureRecipe, pictures: torch.Tensor, labels: torch.Tensor, step: Step
 ) -> nn.Sequential:
     """A ReLU network from `pictures (n, pixels)` to logits `(n, classes)` that minimises the cross entropy."""
     torch.manual_seed(recipe.seed)
     random = torch.Generator().manual_seed(recipe.seed + 1)
-    network = dense(recipe.sizes, 0.0)
+    network = convolutional(recipe) if isinstance(recipe, ConvolutionalRecipe) else dense(recipe.sizes, 0.0)
     optimiser, schedule = optimiser_and_schedule(list(network.parameters()), recipe, len(pictures))
     for _ in range(recipe.epochs):
         for rows in batches(len(pictures), recipe.batch, random):

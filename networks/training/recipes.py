@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 
 RECIPE_VERSION = 1  # raised when the training code changes what a recipe means, so that files are made again
@@ -49,8 +51,8 @@ class GeneratorRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierRecipe:
-    """One classifier: a fully connected ReLU network trained with noise and small affine changes of the pictures.
+class PictureRecipe(ABC):
+    """One classifier of pictures: a ReLU network trained with noise and small affine changes of the pictures.
 
     `noise` is the largest standard deviation of pixel noise, `shift` the largest shift in pixels, `rotation` in
     degrees, `zoom` the largest relative change of size, `smoothing` the label smoothing.
@@ -76,17 +78,53 @@ class ClassifierRecipe:
             raise ValueError(f"augmentation strengths must be non-negative, got {self} ({self.name})")
 
     @property
+    @abstractmethod
     def sizes(self) -> tuple[int, ...]:
-        """Widths of all layers from the pixels to the logits."""
+        """Numbers of values between the layers, from the pixels to the logits."""
+
+    @property
+    @abstractmethod
+    def architecture(self) -> str:
+        """The network in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecipe(PictureRecipe):
+    """A fully connected classifier with the `hidden` widths."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
         return (self.pixels, *self.hidden, self.classes)
 
     @property
     def architecture(self) -> str:
-        """The network in one line."""
         return f"{'-'.join(map(str, self.sizes))}, fully connected, ReLU, logits"
 
 
-Recipe = GeneratorRecipe | ClassifierRecipe
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalRecipe(PictureRecipe):
+    """3x3 convolutions of the given channels without padding or pooling, then fully connected `hidden` layers."""
+
+    channels: tuple[int, ...]
+
+    @property
+    def side(self) -> int:
+        """Height and width of the square pictures."""
+        return math.isqrt(self.pixels)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        maps = [count * (self.side - 2 * depth) ** 2 for depth, count in enumerate(self.channels, start=1)]
+        return (self.pixels, *maps, *self.hidden, self.classes)
+
+    @property
+    def architecture(self) -> str:
+        kernels = ", ".join(f"conv3x3-{count}" for count in self.channels)
+        dense = "-".join(map(str, (*self.hidden, self.classes)))
+        return f"{self.side}x{self.side}, {kernels}, fully connected {dense}, {sum(self.sizes[1:-1])} ReLUs, logits"
+
+
+Recipe = GeneratorRecipe | ClassifierRecipe | ConvolutionalRecipe
 
 
 def fingerprint(recipe: Recipe) -> str:
