@@ -19,18 +19,25 @@ from formalgr.core.rounding import NEGLIGIBLE, SLACK, dtype_name, gamma, underfl
 
 @dataclass(frozen=True)
 class Hinges:
-    """lower_slope x <= max(x, 0) <= upper_slope x + upper_offset for the rows of one block; all (batch, rows)."""
+    """lower_slope x + lower_offset <= y <= upper_slope x + upper_offset for the units of one block; all (batch, rows).
+
+    Slopes lie in [0, 1], offsets are finite; lower_offset None: all 0.
+    """
 
     lower_slope: object
     upper_slope: object
     upper_offset: object
+    lower_offset: object = None
 
 
-def hinges(lower, upper) -> Hinges:
-    """Relaxation of max(x, 0) over lower <= x <= upper: exact where the sign is fixed, else chord and better side.
+def hinges(lower, upper, cap=None) -> Hinges:
+    """Relaxation of min(max(x, 0), cap) over lower <= x <= upper: exact where it is linear, else hull edges.
 
-    The offset is computed for the rounded slope m: max(-m lower, (1 - m) upper), rounded up, so any m is sound.
+    Of the two upper and the two lower edges of the hull the ones with the smaller area are taken. Offsets are those of
+    the rounded slopes m, from the kinks and ends of y - m x, rounded outward, so any m in [0, 1] is sound.
     """
+    if cap is not None:
+        return _clipped(lower, upper, cap)
     xp = namespace(lower)
     crossing = (lower < 0.0) & (upper > 0.0)
     active = xp.where(lower >= 0.0, 1.0 + 0.0 * lower, 0.0 * lower)
@@ -40,6 +47,31 @@ def hinges(lower, upper) -> Hinges:
     offset = xp.where(crossing, offset + underflow(8, dtype_name(lower)), 0.0 * lower)
     steep = xp.where(crossing, xp.where(upper > -lower, 1.0 + 0.0 * lower, 0.0 * lower), active)
     return Hinges(steep, slope, offset)
+
+
+def _clipped(lower, upper, cap) -> Hinges:
+    """`hinges` with finite caps; where x <= cap the same as without."""
+    xp, dtype = namespace(lower), dtype_name(lower)
+    nothing, one = 0.0 * lower, 1.0 + 0.0 * lower
+    low, start, stop = xp.minimum(lower, nothing), xp.maximum(lower, nothing), xp.minimum(upper, cap)
+    below, over = lower < 0.0, upper > cap
+    bent = (below & (upper > 0.0)) | ((lower < cap) & over)
+    full = lower >= cap
+    active = xp.where((lower >= 0.0) & ~over & ~full, one, nothing)
+    saturated = xp.where(full, cap, nothing)
+    # upper edges: from (low, 0) through (stop, stop), or the constant cap
+    rising = ~over | (0.5 * lower + 0.5 * upper < cap)
+    slope = xp.where(rising, stop / xp.where(bent, stop - low, one), nothing)
+    slope = xp.where(bent, slope, active)
+    top = xp.maximum((1.0 - slope) * start - slope * low, (1.0 - slope) * stop)
+    top = xp.where(bent, top * (1.0 + gamma(8, dtype)) + underflow(8, dtype), saturated)
+    # lower edges: from (start, start) through (upper, stop), or the constant 0
+    steep = xp.where(upper > -lower, (stop - start) / xp.where(bent, upper - start, one), nothing)
+    steep = xp.where(bent, steep, active)
+    error = gamma(8, dtype) * (stop + steep * upper) + underflow(8, dtype)
+    bottom = xp.minimum((1.0 - steep) * start, stop - steep * upper) - error
+    bottom = xp.where(bent & over, bottom, saturated)
+    return Hinges(steep, slope, top, bottom)
 
 
 def costs(system: FoldedSystem, relaxed: list[Hinges]):
@@ -57,6 +89,8 @@ def costs(system: FoldedSystem, relaxed: list[Hinges]):
         inherited = xp.matmul(xp.abs(inner.weights), cost[:, :stop, None])[..., 0]
         slope = xp.maximum(hinge.lower_slope, hinge.upper_slope)
         rounding = slope * (inner.radius + factor * system.sizes[k] + inherited) + factor * hinge.upper_offset
+        if hinge.lower_offset is not None:
+            rounding = rounding + factor * xp.abs(hinge.lower_offset)
         place = slice(stop, stop + inner.rows)
         cost[:, place] = cost[:, place] + rounding * SLACK
         stop += inner.rows
@@ -85,6 +119,8 @@ def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, cost) 
         part = coefficients[:, :, start:stop]
         negative = xp.minimum(part, 0.0 * part)
         constant = constant + xp.matmul(negative, hinge.upper_offset[:, :, None])[..., 0]
+        if hinge.lower_offset is not None:
+            constant = constant + xp.matmul(part - negative, hinge.lower_offset[:, :, None])[..., 0]
         # part * lower_slope where positive, part * upper_slope where negative
         entering = part * hinge.lower_slope[:, None, :]
         entering += negative * (hinge.upper_slope - hinge.lower_slope)[:, None, :]
@@ -108,7 +144,7 @@ def unit_bounds(system: FoldedSystem, box: Box, known: list | None = None) -> tu
             lower, upper = xp.maximum(lower, known[k][0]), xp.minimum(upper, known[k][1])
         upper = xp.maximum(lower, upper)
         bounds.append((lower, upper))
-        relaxed.append(hinges(lower, upper))
+        relaxed.append(hinges(lower, upper, block.cap))
     return bounds, relaxed
 
 

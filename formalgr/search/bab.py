@@ -17,6 +17,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.linear import LinearForm
 from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
+from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import widest_influence
 from formalgr.search.contract import contract
 from formalgr.search.relax import State as Inherited
@@ -120,7 +121,7 @@ class BranchAndBound:
     """The search on one graph and one unsafe set; `run` takes a batch of queries."""
 
     def __init__(self, graph: Graph, unsafe: UnsafeSet, options: BranchOptions, arrays: Arrays = NUMPY):
-        self._graph = graph.to(arrays)
+        self._graph = join_clips(graph).to(arrays)
         self._arrays = arrays
         self._unsafe = unsafe
         self._options = options

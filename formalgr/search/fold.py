@@ -129,8 +129,8 @@ class _Folder:
         xp, batch = self.xp, self.batch
         flat = xp.reshape(value.columns, (batch, value.columns.shape[1], -1))
         center, radius = [self.box.center], [self.box.radius]
-        for lower, upper in self.bounds:
-            low, high = xp.maximum(lower, 0.0 * lower), xp.maximum(upper, 0.0 * upper)
+        for block, ends in zip(self.system.blocks, self.bounds, strict=True):
+            low, high = (block.values(end) for end in ends)
             center.append(0.5 * low + 0.5 * high)
             radius.append((0.5 * high - 0.5 * low) * (1.0 + gamma(4, self.dtype)))
         center, radius = (xp.concat(parts, axis=1)[:, None, : flat.shape[1]] for parts in (center, radius))
@@ -150,7 +150,9 @@ class _Folder:
         lower, upper = self.cheap_bounds(value)
         tables = operator.spread(value.constant.shape[1:])
         lower, upper = self.refine(value, lower, upper, tables[0])
-        return self.eliminate(value, lower, upper, tables)
+        value, lower, upper, moved = self.rounded_off(value, lower, upper, tables)
+        made = self.eliminate(value, lower, upper, tables)
+        return _Value(made.columns, made.constant, made.radius + moved)
 
     def refine(self, value: _Value, lower, upper, breakpoints):
         """Backward bounds of the elements whose cheap bounds leave a hinge unsettled."""
@@ -169,35 +171,61 @@ class _Folder:
         upper[target] = self.xp.maximum(lower[target], self.xp.minimum(upper[target], high[which]))
         return lower, upper
 
+    def rounded_off(self, value: _Value, lower, upper, tables) -> tuple:
+        """The value clamped to bounds that end at a kink where they pass it by rounding only; what f changes by that.
+
+        A range that ends at a kink (a pixel after Relu, before Clip) would otherwise make a unit of it. The clamped
+        value is off by at most `noise`, which goes into its radius, and f by at most the largest |slope| times that.
+        """
+        xp, shape = self.xp, value.constant.shape
+        breakpoints, slopes, _ = tables
+        noise = 4.0 * (value.radius + gamma(2 * self.symbols + 16, self.dtype) * self.size(value))
+        noise = xp.reshape(noise, lower.shape)
+        clamped = lower > upper
+        device = getattr(lower, "device", None)
+        for kink in breakpoints.copy():
+            kink = xp.asarray(kink, device=device) + 0.0 * lower
+            start = (lower < kink) & (kink < upper) & (kink - lower <= noise)
+            stop = (lower < kink) & (kink < upper) & (upper - kink <= noise) & ~start
+            lower, upper = xp.where(start, kink, lower), xp.where(stop, kink, upper)
+            clamped = clamped | start | stop
+        noise = xp.where(clamped, noise * SLACK, 0.0 * noise)
+        steepest = xp.asarray(np.max(np.abs(slopes), axis=0), device=device)
+        radius = value.radius + xp.reshape(noise, shape)
+        return _Value(value.columns, value.constant, radius), lower, upper, xp.reshape(steepest * noise, shape)
+
     def eliminate(self, value: _Value, lower, upper, tables) -> _Value:
-        """Replace each element by its stable piece plus new symbols for its unstable hinges."""
+        """Replace each element by its stable piece plus new symbols for its unstable units."""
         xp, batch = self.xp, self.batch
         breakpoints, slopes, intercepts = tables
+        device = getattr(lower, "device", None)
         low, high = (arrays_of.to_numpy(end) for end in (lower, upper))
-        piece = (low[:, None, :] >= breakpoints[None]).sum(axis=1)
+        caps = _caps(breakpoints, slopes)
+        piece, open_ = _pieces(low, high, breakpoints, caps)
         element = np.arange(low.shape[1])[None, :]
-        slope = xp.asarray(slopes[piece, element], device=getattr(lower, "device", None))
-        intercept = xp.asarray(intercepts[piece, element], device=getattr(lower, "device", None))
         shape = value.constant.shape
-        slope, intercept = xp.reshape(slope, shape), xp.reshape(intercept, shape)
-        open_ = (low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])
+        slope = xp.reshape(xp.asarray(slopes[piece, element], device=device), shape)
+        intercept = xp.reshape(xp.asarray(intercepts[piece, element], device=device), shape)
         plain = ((slope == 0.0) | (xp.abs(slope) == 1.0)) & (intercept == 0.0)
         size = xp.abs(slope) * self.size(value) + xp.abs(intercept)
         rounding = gamma(4, self.dtype) * (size + self.floor(size))
         radius = xp.abs(slope) * value.radius * (1.0 + gamma(4, self.dtype)) + xp.where(plain, 0.0 * slope, rounding)
         made = _Value(slope[:, None] * value.columns, slope * value.constant + intercept, radius)
-        hinge, valid = padded_indices(open_.reshape(batch, -1))
-        if not hinge.shape[1]:
+        kinks, valid = padded_indices(open_.reshape(batch, -1))
+        if not kinks.shape[1]:
             return made
-        which, units = hinge // low.shape[1], hinge % low.shape[1]
-        self._add_block(value, units, valid, breakpoints[which, units], lower, upper)
+        which, units = kinks // low.shape[1], kinks % low.shape[1]
+        cap = np.where(valid, caps[which, units], np.inf)
+        limit = xp.asarray(cap, device=device) if np.any(cap < np.inf) else None
+        self._add_block(value, units, valid, breakpoints[which, units], (lower, upper), limit)
         after, before = slopes[which + 1, units], slopes[which, units]
         exact = bool(np.all(is_exact_difference(after, before)))
         return self._with_symbols(made, units, np.where(valid, after - before, 0.0), exact)
 
-    def _add_block(self, value: _Value, units, valid, shift, lower, upper) -> None:
-        """New symbols max(x - shift, 0) for the given elements (batch, count); invalid ones are padding."""
+    def _add_block(self, value: _Value, units, valid, shift, bounds, cap) -> None:
+        """New symbols min(max(x - shift, 0), cap) for the given elements (batch, count); invalid ones are padding."""
         xp, batch = self.xp, self.batch
+        lower, upper = bounds
         device = getattr(lower, "device", None)
         mask = xp.asarray(valid, device=device)
         shift = xp.asarray(np.where(valid, shift, 0.0), device=device)
@@ -209,6 +237,7 @@ class _Folder:
             xp.where(mask[:, :, None], block.weights, 0.0 * block.weights),
             constant,
             xp.where(mask, radius, 0.0 * radius),
+            cap,
         )
         rows = np.arange(batch)[:, None]
         factor = gamma(4, self.dtype)
@@ -216,8 +245,8 @@ class _Folder:
         low = xp.where(mask, low - factor * (xp.abs(low) + xp.abs(shift)), -1.0 + 0.0 * low)
         high = xp.where(mask, high + factor * (xp.abs(high) + xp.abs(shift)), -1.0 + 0.0 * high)
         self.bounds.append((low, high))
-        self.relaxed.append(hinges(low, high))
-        reach = xp.concat([self.system.reach, xp.maximum(high, 0.0 * high)], axis=1)
+        self.relaxed.append(hinges(low, high, cap))
+        reach = xp.concat([self.system.reach, block.values(high)], axis=1)
         sizes = (*self.system.sizes, size_of(block, self.system.reach))
         self.system = FoldedSystem(self.system.inputs, (*self.system.blocks, block), None, reach, sizes)
 
@@ -241,6 +270,36 @@ def _any_open(lower, upper, breakpoints) -> np.ndarray:
     """Elements with a breakpoint strictly inside their bounds, (batch, elements) bool."""
     low, high = (arrays_of.to_numpy(end) for end in (lower, upper))
     return ((low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])).any(axis=1)
+
+
+def _caps(breakpoints: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Caps of the units that start at each breakpoint, (k, elements): infinite where no clipped unit does.
+
+    A clipped unit joins two neighbouring breakpoints with opposite steps, where the distance is exact in float64.
+    """
+    caps = np.full(breakpoints.shape, np.inf)
+    for k in range(len(breakpoints) - 1):
+        distance = breakpoints[k + 1] - breakpoints[k]
+        free = np.isinf(caps[k - 1]) if k else True
+        joined = free & (slopes[k] == slopes[k + 2]) & (slopes[k] != slopes[k + 1]) & (distance > 0.0)
+        joined = joined & is_exact_difference(breakpoints[k + 1], breakpoints[k])
+        caps[k] = np.where(joined, distance, np.inf)
+    return caps
+
+
+def _pieces(low: np.ndarray, high: np.ndarray, breakpoints: np.ndarray, caps: np.ndarray) -> tuple:
+    """The piece that each element is written with, (batch, elements), and where units start, (batch, k, elements).
+
+    A clipped unit whose end alone lies in the bounds is written from the piece before its start.
+    """
+    piece = (low[:, None, :] >= breakpoints[None]).sum(axis=1)
+    open_ = (low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])
+    for k in range(len(breakpoints) - 1):
+        ends = open_[:, k + 1] & np.isfinite(caps[k])
+        piece = np.where(ends & (piece == k + 1), k, piece)
+        open_[:, k] |= ends
+        open_[:, k + 1] &= ~ends
+    return piece, open_
 
 
 def fold(graph: Graph, box: Box, rows: Rows) -> Folded:

@@ -4,8 +4,8 @@ In: FoldedSystem, bounds of its units over a sub-box. Out: a smaller system, equ
 sound.
 
 Every old symbol becomes an affine function of the kept ones: y = E . (z, kept y) + e with an error radius; an inactive
-unit is 0, an active one is its row. Rounding: the product of a row w with E errs by at most gamma_n |w| . size, size_j
-being the bound |E_j| . reach + |e_j| of symbol j.
+unit is 0, an active one its row, a saturated one its cap. Rounding: the product of a row w with E errs by at most
+gamma_n |w| . size, size_j being the bound |E_j| . reach + |e_j| of symbol j.
 """
 
 import numpy as np
@@ -33,16 +33,20 @@ class _Symbols:
         self.old, self.kept = inputs, inputs
 
     def add(self, rows: Block, size, bounds: tuple, units: np.ndarray, valid: np.ndarray) -> None:
-        """One more block: active units are their rows, kept ones new symbols, the others 0."""
+        """One more block: active units are their rows, saturated ones their caps, kept ones new symbols, others 0."""
         lower, upper = bounds
         xp = namespace(lower)
         place = slice(self.old, self.old + rows.rows)
-        active = xp.where(lower >= 0.0, 1.0 + 0.0 * lower, 0.0 * lower)
+        bent = rows.unstable(bounds)
+        active = xp.where((lower >= 0.0) & ~bent, 1.0 + 0.0 * lower, 0.0 * lower)
+        level = 0.0 * lower
+        if rows.cap is not None:
+            level = xp.where(lower >= rows.cap, rows.cap, level)
+            active = xp.where(level > 0.0, 0.0 * lower, active)
         self.matrix[:, place, : self.kept] = active[:, :, None] * rows.weights
-        self.constant[:, place] = active * rows.constant
+        self.constant[:, place] = active * rows.constant + level
         self.radius[:, place] = active * rows.radius
-        crossing = xp.where((lower < 0.0) & (upper > 0.0), upper, 0.0 * upper)
-        self.size[:, place] = xp.maximum(active * size, crossing)
+        self.size[:, place] = xp.maximum(active * size + level, xp.where(bent, rows.values(upper), 0.0 * upper))
         which, slot = np.nonzero(valid)
         self.matrix[which, self.old + units[which, slot], self.kept + slot] = 1.0
         self.old, self.kept = self.old + rows.rows, self.kept + units.shape[1]
@@ -56,7 +60,7 @@ class _Symbols:
         size = xp.matmul(absolute, self.size[:, : self.old, None])[..., 0] + xp.abs(block.constant) + self.floor
         radius = block.radius + xp.matmul(absolute, self.radius[:, : self.old, None])[..., 0]
         radius = (radius + gamma(self.old + 8, dtype) * size) * SLACK + underflow(4 * self.old, dtype)
-        return Block(xp.matmul(block.weights, self.matrix[:, : self.old, : self.kept]), constant, radius)
+        return Block(xp.matmul(block.weights, self.matrix[:, : self.old, : self.kept]), constant, radius, block.cap)
 
 
 def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +74,7 @@ def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
     """The system without its stable units, and the bounds of the units that stay; bounds[k] = (lower, upper)."""
     xp = namespace(system.reach)
-    chosen = [padded_indices((to_numpy(low) < 0.0) & (to_numpy(high) > 0.0)) for low, high in bounds]
+    chosen = [padded_indices(to_numpy(rows.unstable(ends))) for rows, ends in zip(system.blocks, bounds, strict=True)]
     symbols = _Symbols(system, sum(units.shape[1] for units, _ in chosen))
     which = np.arange(system.reach.shape[0])[:, None]
     reach, blocks, kept_bounds, sizes = system.reach[:, : system.inputs], [], [], []
@@ -81,11 +85,10 @@ def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
         if units.shape[1] == 0:
             continue
         mask = xp.asarray(valid, device=getattr(lower, "device", None))
-        picked = Block(rows.weights[which, units], rows.constant[which, units], rows.radius[which, units])
-        blocks.append(_masked(picked, mask))
+        blocks.append(_masked(rows[which, units], mask))
         kept_bounds.append(tuple(xp.where(mask, end[which, units], -1.0) for end in (lower, upper)))
         sizes.append(xp.where(mask, size[which, units], 1.0))
-        reach = xp.concat([reach, xp.maximum(kept_bounds[-1][1], 0.0 * reach[:, :1])], axis=1)
+        reach = xp.concat([reach, blocks[-1].values(kept_bounds[-1][1])], axis=1)
     outputs = symbols.rewrite(system.outputs)
     sizes.append(size_of(outputs, reach))
     return FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(sizes)), kept_bounds
@@ -98,4 +101,5 @@ def _masked(block: Block, mask) -> Block:
         xp.where(mask[:, :, None], block.weights, 0.0 * block.weights),
         xp.where(mask, block.constant, -1.0),
         xp.where(mask, block.radius, 0.0 * block.radius),
+        block.cap,
     )

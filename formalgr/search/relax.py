@@ -39,8 +39,8 @@ class State:
         """Memory of all arrays."""
         parts = [end for pair in self.bounds for end in pair]
         blocks = [*self.system.blocks, self.system.outputs]
-        parts += [part for block in blocks for part in (block.weights, block.constant, block.radius)]
-        return sum(part.nbytes for part in parts)
+        parts += [part for block in blocks for part in (block.weights, block.constant, block.radius, block.cap)]
+        return sum(part.nbytes for part in parts if part is not None)
 
 
 class Relaxer(ABC):
@@ -103,8 +103,8 @@ class FoldedRelaxer(Relaxer):
 
     def unstable(self, box: Box, state: State | None) -> np.ndarray:
         total = np.zeros(len(box), dtype=np.int64)
-        for lower, upper in state.bounds:
-            total += np.sum(arrays_of.to_numpy((lower < 0.0) & (upper > 0.0)), axis=1)
+        for block, bounds in zip(state.system.blocks, state.bounds, strict=True):
+            total += np.sum(arrays_of.to_numpy(block.unstable(bounds)), axis=1)
         return total
 
     def descend(self, state: State | None) -> State | None:
@@ -134,7 +134,10 @@ def join_states(states: list[State | None]) -> State | None:
         return arrays_of.namespace(parts[0]).concat(list(parts), axis=0)
 
     def blocks(parts: list[Block]) -> Block:
-        return Block(*(glue([getattr(b, name) for b in parts]) for name in ("weights", "constant", "radius")))
+        cap = None
+        if any(block.cap is not None for block in parts):
+            cap = glue([_unlimited(block) if block.cap is None else block.cap for block in parts])
+        return Block(*(glue([getattr(b, name) for b in parts]) for name in ("weights", "constant", "radius")), cap)
 
     system = FoldedSystem(
         systems[0].inputs,
@@ -167,7 +170,8 @@ def _padded(state: State, sizes: list[int]) -> State:
     def spread(block: Block, size: int, width: int) -> Block:
         weights = arrays_of.zeros(block.weights, (*block.weights.shape[:2], width))
         weights[:, :, columns[: block.weights.shape[2]]] = block.weights
-        return Block(rows(weights, size, 0.0), rows(block.constant, size, -1.0), rows(block.radius, size, 0.0))
+        cap = None if block.cap is None else rows(block.cap, size, float("inf"))
+        return Block(rows(weights, size, 0.0), rows(block.constant, size, -1.0), rows(block.radius, size, 0.0), cap)
 
     batch, width, blocks, bounds, out_sizes = system.reach.shape[0], system.inputs, [], [], []
     empty = arrays_of.zeros(system.reach, (batch, 0))
@@ -188,6 +192,11 @@ def _padded(state: State, sizes: list[int]) -> State:
     return State(
         FoldedSystem(system.inputs, tuple(blocks), outputs, reach, (*out_sizes, system.sizes[-1])), bounds
     )
+
+
+def _unlimited(block: Block):
+    """Infinite caps of all rows."""
+    return arrays_of.full(block.constant, block.constant.shape, float("inf"))
 
 
 def _only_padding(block: Block, size: int, width: int) -> Block:

@@ -126,7 +126,8 @@ def _system_rows(system, which: int, point) -> list[tuple[Fraction, Fraction]]:
             found.append((low - radius, high + radius))
         if block is system.outputs:
             return found
-        known += [(max(low, Fraction(0)), max(high, Fraction(0))) for low, high in found]
+        caps = [float("inf")] * block.rows if block.cap is None else block.cap[which].tolist()
+        known += [tuple(min(max(end, Fraction(0)), cap) for end in row) for row, cap in zip(found, caps, strict=True)]
     raise AssertionError("a system has output rows")
 
 
