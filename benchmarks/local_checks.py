@@ -1,6 +1,6 @@
 """Checks per second of the complete local check, one core, one thread, on networks by the shelf.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/local_checks.py [--cases DIR] [--seed S] [--samples N] [--out FILE]
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.local_checks [--cases DIR] [--seed S] [--samples N] [--out FILE]
 
 Prints a table and writes a JSON file with machine, versions, commit, command and the measured matmul rate before and
 after: machines are shared, so believe the ratio to the floor, not the absolute time. Latents come from --seed: use one
@@ -8,19 +8,13 @@ that nobody tuned with. With --cases (or FORMALGR_CASES) the digits network of t
 """
 
 import argparse
-import json
 import os
-import platform
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.measuring import RESULTS, ROOT, document, matmul_rate, write
 from formalgr.core.arrays import keep_freed_memory
 from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.prior import LatentPrior
@@ -31,20 +25,8 @@ from formalgr.spec.robustness import latent_ball, wrong_label
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 
-ROOT = Path(__file__).resolve().parent.parent
 UNIT = 100
 """Queries per call, as in a study."""
-
-
-def matmul_rate() -> float:
-    """Measured float64 multiply-add rate of this moment, GFLOP/s (best of five products of 1000 x 1000)."""
-    left = np.random.default_rng(0).normal(size=(1000, 1000))
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        left @ left
-        best = min(best, time.perf_counter() - started)
-    return 2e9 / best / 1e9
 
 
 def measure(network, label: int, epsilon: str, samples: int, seed: int) -> dict:
@@ -96,7 +78,7 @@ def main() -> int:
     parser.add_argument("--cases", type=Path, default=Path(default) if default else None)
     parser.add_argument("--seed", type=int, default=20261121)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "local_checks.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "local_checks.json")
     args = parser.parse_args()
     keep_freed_memory()
     rows, before = [], matmul_rate()
@@ -112,21 +94,9 @@ def main() -> int:
                 flush=True,
             )
     after = matmul_rate()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    document = {
-        "schema": "formalgr.benchmark/1",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/local_checks.py", *sys.argv[1:]]),
-        "commit": commit,
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()},
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),
-        "versions": {name: version(name) for name in ("formalgr", "numpy", "onnxruntime", "highspy")},
-        "matmul_gflops": {"before": before, "after": after},
-        "seed": args.seed,
-        "rows": rows,
-    }
-    args.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(f"matmul {after:.0f} GFLOP/s float64 at the end; wrote {args.out}")
+    print(f"matmul {after:.0f} GFLOP/s float64 at the end")
+    rates = {"before": before, "after": after}
+    write(document("benchmarks.local_checks", matmul_gflops=rates, seed=args.seed, rows=rows), args.out)
     return 0
 
 
