@@ -97,6 +97,8 @@ def document(module: str, **parts) -> dict:
 
 
 def write(result: dict, path: Path) -> None:
-    """The result as JSON."""
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    """The result as JSON, a row a line."""
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in result["rows"])
+    text = json.dumps({**result, "rows": []}, indent=1).replace('"rows": []', f'"rows": [\n{rows}\n ]')
+    path.write_text(text + "\n", encoding="utf-8")
     print(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""Peers beside formalgr: the same instances in the same run, one thread each."""

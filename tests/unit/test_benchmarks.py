@@ -1,0 +1,87 @@
+"""Benchmarks run, on a few instances, and what they count and conclude is right. Timings are not asserted."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import acasxu
+from benchmarks.compare import marabou
+from benchmarks.compare.peer import Instance, Peer
+
+CASES = Path(os.environ.get("FORMALGR_CASES", Path(__file__).resolve().parents[3] / "shared" / "cases"))
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder of cases at {CASES} (set FORMALGR_CASES)")
+
+CHILD = """
+import json, os, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["property"] == "hangs":
+        time.sleep(60)
+    if request["property"] == "dies":
+        os._exit(3)
+    print(json.dumps({"verdict": "unsat", "seconds": 0.5, "cpu_seconds": 0.5, "inputs": None}), flush=True)
+"""
+
+
+@pytest.fixture
+def peer(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.compare.peer.GRACE_SECONDS", 0.1)
+    script = tmp_path / "child.py"
+    script.write_text(CHILD, encoding="utf-8")
+    with Peer(Path(sys.executable), script) as peer:
+        yield peer
+
+
+def _asked(peer, name: str, seconds: float = 10.0) -> dict:
+    return peer.ask(Instance(Path("network"), Path(name), seconds))
+
+
+def test_a_peer_that_hangs_or_dies_is_replaced(peer):
+    assert _asked(peer, "one")["verdict"] == "unsat"
+    assert _asked(peer, "hangs", 0.2)["verdict"] == "timeout"
+    assert _asked(peer, "two")["verdict"] == "unsat"
+    assert _asked(peer, "dies") == {"verdict": "error", "error": "exit code 3"}
+    assert _asked(peer, "three")["verdict"] == "unsat"
+
+
+def _row(theirs: str, ours: str, expected: str = "unsat", **more) -> dict:
+    both = {"marabou": {"verdict": theirs, **more}, "formalgr": {"verdict": ours}}
+    return {"group": "g", "property": "p", "expected": expected, **both}
+
+
+def test_every_contradiction_is_a_disagreement():
+    quiet = [_row("unsat", "unsat"), _row("timeout", "unsat"), _row("sat", "unknown", "sat")]
+    assert marabou.disagreements(quiet) == []
+    assert len(marabou.disagreements([_row("sat", "unsat"), _row("unsat", "sat", "sat"), _row("sat", "sat")])) == 3
+    assert len(marabou.disagreements([_row("sat", "sat", "sat", replays=False)])) == 1
+
+
+@needs_cases
+def test_marabou_and_formalgr_side_by_side(peer, capsys):
+    """The measuring of both sides, with a stub that always says unsat in Marabou's place."""
+    group = marabou.digits_groups(CASES, 2)[3]
+    [line] = marabou.measure([group], peer)
+    assert line["marabou_verdicts"] == line["formalgr_verdicts"] == {"unsat": 2}
+    assert line["marabou_median"] == 0.5 and line["ratio_median"] == 0.5 / line["formalgr_median"]
+    assert len(group.batch_cpu_seconds) == 2
+    assert capsys.readouterr().out.startswith("disagreements:\n  none\n")
+
+
+@needs_cases
+def test_acas_instances(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "acasxu.json"
+    monkeypatch.setattr(sys, "argv", ["acasxu", "--cases", str(CASES), "--only", "2_1:2", "4_7:4", "--out", str(out)])
+    assert acasxu.main() == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [(row["network"], row["verdict"]) for row in rows] == [("2_1", "sat"), ("4_7", "unsat")]
+    assert all(row["verdict"] == row["expected"] for row in rows) and rows[1]["boxes"] >= 1
+    assert "none wrong" in capsys.readouterr().out
+
+
+def test_wrong_and_undecided_acas_verdicts_are_told_apart():
+    assert acasxu.wrong({"verdict": "sat", "expected": "unsat"})
+    assert not acasxu.wrong({"verdict": "timeout", "expected": "unsat"})
+    assert not acasxu.decided({"verdict": "timeout"})
