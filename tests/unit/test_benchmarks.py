@@ -5,9 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import acasxu
+from benchmarks import acasxu, growth, growth_networks
 from benchmarks.compare import marabou
 from benchmarks.compare.peer import Instance, Peer
 
@@ -85,3 +86,41 @@ def test_wrong_and_undecided_acas_verdicts_are_told_apart():
     assert acasxu.wrong({"verdict": "sat", "expected": "unsat"})
     assert not acasxu.wrong({"verdict": "timeout", "expected": "unsat"})
     assert not acasxu.decided({"verdict": "timeout"})
+
+
+def test_operations_of_products_are_counted():
+    left, right = np.ones((5, 3, 4), dtype=np.float64), np.ones((4, 2), dtype=np.float64)
+    with growth.products_counted() as operations:
+        np.matmul(left, right)
+        np.matmul(left, right[:, 0])
+        np.matmul(left.astype(object), right)
+    np.matmul(left, right)
+    assert operations == [2 * 4 * 5 * 3 * 2 + 2 * 4 * 5 * 3]
+
+
+def test_a_point_of_growth(tmp_path, monkeypatch):
+    """A check multiplies at least one column per input through the whole network, which sets a bound to its count."""
+    monkeypatch.setattr(growth, "TIMED_SECONDS", 1e-3)
+    network = growth.shipped("digits/g_8", "digits/c_32_32")
+    multiply_adds = 8 * 64 + 2 * 64 * 128 + 64 * 32 + 32 * 32 + 32 * 10
+    rows = [
+        growth.measure(growth.Point("batch", "digits", batch, network, "0.05", batch), 4, 5.0, 0) for batch in (1, 10)
+    ]
+    for row in rows:
+        assert row["queries"] == 4 and row["holds"] + row["violated"] == max(4, row["batch"] // 4 * 4)
+        assert row["megaflop_per_check"] * 1e6 > 2 * 8 * multiply_adds
+        assert row["times_floor"] == pytest.approx(row["floor_per_second"] / row["checks_per_second"])
+    growth.draw(rows, tmp_path / "growth.svg")
+    assert "queries per call" in (tmp_path / "growth.svg").read_text(encoding="utf-8")
+
+
+def test_growth_networks_have_the_size_that_was_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(growth_networks, "GENERATOR_EPOCHS", 1)
+    monkeypatch.setattr(growth_networks, "CLASSIFIER_EPOCHS", 1)
+    network = growth_networks.composed(tmp_path, 3, 0.25)
+    assert (network.graph.inputs, network.graph.outputs) == (3, 10)
+    assert growth_networks.units(network) == 16 + 32 + 64 + 32 + 16
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    growth_networks.composed(tmp_path, 3, 0.25)
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
