@@ -4,9 +4,7 @@ In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertifi
 decide).
 """
 
-from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -16,8 +14,8 @@ import numpy as np
 from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
 from formalgr.core.errors import UsageError
-from formalgr.core.progress import Progress, silent
-from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
+from formalgr.core.progress import Progress
+from formalgr.core.verdict import Guarantee, Outcome, Semantics, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.certify import certify as _certify
 from formalgr.global_robustness.study import Study
@@ -30,6 +28,7 @@ from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.bracket import RadiusBracket, RadiusOptions
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
+from formalgr.verify.property import verify_property
 from formalgr.verify.radius import radius_brackets
 
 __all__ = [
@@ -53,9 +52,6 @@ __all__ = [
     "verify",
     "verify_property",
 ]
-
-FIRST_QUERIES = 64
-"""Queries of a property in its first batch; the next ones are twice as large, and none starts after a violation."""
 
 
 class CertifyKeywords(TypedDict, total=False):
@@ -101,46 +97,6 @@ def verify(
     if isinstance(region, Property):
         return verify_property(network, region, options, budget)
     return verify_batch(network, [region], options, budget)[0]
-
-
-def verify_property(
-    network: Network,
-    property_: Property,
-    options: VerifyOptions | None = None,
-    budget: Budget | None = None,
-    progress: Progress = silent,
-) -> Outcome:
-    """VIOLATED iff a query of the property is (its replayed point), HOLDS iff all are proven (the weakest guarantee).
-
-    Times are the sums over the queries that were worked on; `stage` is that of the violated, or of the last, query.
-    Raises PropertyError when the property does not fit the network.
-    """
-    property_.check_against(network.graph.inputs, network.graph.outputs)
-    options, budget = options or VerifyOptions(), budget or Budget()
-    queries, outcomes, size = property_.queries, [], FIRST_QUERIES
-    while len(outcomes) < len(queries):
-        part = queries[len(outcomes) : len(outcomes) + size]
-        outcomes += verify_batch(network, part, options, budget, progress)
-        if any(outcome.verdict is Verdict.VIOLATED for outcome in outcomes):
-            break
-        size *= 2
-    return _together(outcomes, options.semantics)
-
-
-def _together(outcomes: Sequence[Outcome], semantics: Semantics) -> Outcome:
-    """The outcome of a disjunction of queries."""
-    if not outcomes:
-        note = "holds trivially: the property has no unsafe case"
-        return Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, notes=(note,), semantics=semantics)
-    decisive = [outcome for outcome in outcomes if outcome.verdict is Verdict.VIOLATED]
-    decisive = decisive or [outcome for outcome in outcomes if outcome.verdict is Verdict.UNKNOWN] or list(outcomes)
-    chosen = decisive[0] if decisive[0].verdict is not Verdict.HOLDS else min(decisive, key=lambda one: one.guarantee)
-    spent: dict = {}
-    for outcome in outcomes:
-        for stage, seconds in outcome.stage_seconds:
-            spent[stage] = spent.get(stage, 0.0) + seconds
-    notes = tuple(dict.fromkeys(note for outcome in decisive for note in outcome.notes))
-    return replace(chosen, stage_seconds=tuple(spent.items()), notes=notes)
 
 
 def certify(

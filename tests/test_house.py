@@ -134,6 +134,8 @@ def test_verdict_words_belong_to_report(path):
     if _package(path) in ("report", "cli"):
         return
     words = {"sat", "unsat", "timeout"}
+    if path.name == "instances.py":
+        words = words - {"timeout"}  # there it is the name of a column
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "solvers" not in path.parts:
             assert node.value not in words, f"the word {node.value!r} belongs to report/words.py"

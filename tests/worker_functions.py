@@ -5,7 +5,10 @@ import signal
 import time
 from pathlib import Path
 
+from formalgr.core.budget import Budget
 from formalgr.core.errors import NumericalError
+from formalgr.core.verdict import Reason, Verdict
+from formalgr.runs.sweep import Record, Task
 
 
 def double(number: int) -> int:
@@ -51,3 +54,19 @@ def fail(kind: str):
     if kind == "local":
         raise type("Local", (ValueError,), {})("nobody can import this class")
     return lambda: None
+
+
+def behave(task: Task) -> Record:
+    """Behave as the name of the network says: hold, sleep beyond every limit, die, or fill the memory."""
+    kind = task.instance.onnx
+    if kind == "sleep":
+        time.sleep(600)
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "fill":
+        budget = Budget()
+        try:
+            return Record(Verdict.HOLDS, 0.0, notes=(str(len(bytearray(1 << 32))),))
+        except MemoryError:
+            return Record(Verdict.UNKNOWN, budget.elapsed, reason=Reason.MEMORY)
+    return Record(Verdict.HOLDS, 0.5, notes=(str(os.getpid()),))

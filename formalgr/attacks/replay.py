@@ -4,7 +4,8 @@ In: Network, Query, candidate points. Out: Counterexample or None. Trust: sound.
 
 Order: the point is pulled into the closed rational box exactly; its output is bounded by
 outward-rounded interval evaluation; where that does not decide and the network is rational, exact evaluation does.
-onnxruntime on the original files is asked too and its answer stored.
+onnxruntime on the original files is asked too and its answer stored. Judged, a point must stand before onnxruntime as
+well, as before the judge of a competition.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.arrays import RATIONAL, to_numpy
-from formalgr.core.box import RationalBox, outward
+from formalgr.core.box import Box, RationalBox, inward_float32, outward
 from formalgr.core.exact import fraction
 from formalgr.core.verdict import Counterexample, Guarantee
 from formalgr.graph.graph import Graph
@@ -22,11 +23,22 @@ from formalgr.spec.query import Query
 
 
 class Replayer:
-    """Replays points on one network; keeps its rational copy once made."""
+    """Replays points on one network; keeps its rational copy once made.
 
-    def __init__(self, network: Network):
+    `judged`: a point is moved to the nearest float32 point of the box first (where float32 holds none of the numbers
+    between two bounds, that coordinate stays as it is and is rounded to the nearest), and counts only when onnxruntime
+    finds it unsafe there with its optimisations and without; `refused` counts the points that failed by that alone.
+    """
+
+    def __init__(self, network: Network, judged: bool = False):
         self._network = network
+        self._judged = judged
         self._rational: Graph | None = None
+        self._inside: tuple[Query, Box] | None = None
+        self._oracles = () if network.oracle is None else (network.oracle,)
+        if judged and network.oracle is not None:
+            self._oracles += (network.oracle.plain(),)
+        self.refused = 0
 
     @property
     def rational(self) -> Graph:
@@ -39,14 +51,29 @@ class Replayer:
         """A Counterexample when the exact point of the closed box nearest to `point` is rigorously unsafe."""
         if query.box.empty:
             return None
-        exact = query.box.project(point)
+        exact = query.box.project(self._moved(query, point) if self._judged else point)
         proven = self._prove(query, exact)
         if proven is None:
             return None
         guarantee, outputs = proven
         inputs = np.array([float(x) for x in exact], dtype=np.float64)
         confirmed, rounded, answer = self._ask_runtime(query, exact, inputs)
+        if self._judged and not confirmed:
+            self.refused += 1
+            return None
         return Counterexample(exact, inputs, outputs, guarantee, confirmed, rounded, answer)
+
+    def _moved(self, query: Query, point: Sequence[float | Fraction]) -> list[float]:
+        """The float32 point of the box nearest to the given one, where the box has one in every coordinate."""
+        values = np.array([float(x) for x in point], dtype=np.float64)
+        if self._network.element != "float32":
+            return values.tolist()
+        if self._inside is None or self._inside[0] is not query:
+            self._inside = query, inward_float32([query.box])
+        inside = self._inside[1]
+        with np.errstate(over="ignore"):  # beyond float32 lies infinity, which is clipped again
+            nearest = np.clip(values, inside.lower[0], inside.upper[0]).astype(np.float32).astype(np.float64)
+        return np.clip(nearest, inside.lower[0], inside.upper[0]).tolist()
 
     def _prove(self, query: Query, exact: tuple[Fraction, ...]) -> tuple[Guarantee, np.ndarray] | None:
         graph = self._network.graph
@@ -62,12 +89,16 @@ class Replayer:
         return None
 
     def _ask_runtime(self, query: Query, exact: tuple[Fraction, ...], inputs: np.ndarray):
-        """What onnxruntime says at the nearest float32 point: (unsafe, point was rounded, outputs)."""
-        if self._network.oracle is None:
+        """What onnxruntime says at the nearest point of the file's type: (unsafe, point was rounded, outputs)."""
+        if not self._oracles:
             return None, False, None
-        nearest = inputs.astype(np.float32)
+        nearest = inputs.astype(self._network.element)
         rounded = any(Fraction(float(a)) != b for a, b in zip(nearest, exact, strict=True))
-        outputs = np.asarray(self._network.oracle.run(nearest[None, :]), dtype=np.float64)[0]
-        if not np.all(np.isfinite(outputs)):
-            return False, rounded, outputs
-        return query.unsafe.contains(tuple(Fraction(float(y)) for y in outputs)), rounded, outputs
+        answers = [np.asarray(oracle.run(nearest[None, :]), dtype=np.float64)[0] for oracle in self._oracles]
+        return all(_unsafe(query, outputs) for outputs in answers), rounded, answers[0]
+
+
+def _unsafe(query: Query, outputs: np.ndarray) -> bool:
+    """Whether the outputs, read as exact numbers, are unsafe; NaN and infinity are not."""
+    finite = bool(np.all(np.isfinite(outputs)))
+    return finite and query.unsafe.contains(tuple(Fraction(float(y)) for y in outputs))

@@ -12,6 +12,7 @@ from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
+from formalgr.report.certificate import global_document
 from formalgr.report.files import check_folder, write_text
 from formalgr.report.pairs import AdversarialPair, PairMaker
 from formalgr.report.pictures import pair_picture
@@ -56,7 +57,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         sources=certificate.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
     )
     described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
-    document = report_json.text(report_json.global_document(certificate, provenance, described))
+    document = report_json.text(global_document(certificate, provenance, described))
     if folder is not None:
         write_text(folder / "result.json", document + "\n")
     if args.json:

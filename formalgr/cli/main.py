@@ -20,6 +20,7 @@ COMMANDS = {
     "global": ("global_", "is a classifier robust on everything its generators produce?"),
     "radius": ("radius", "how far may each latent move before its image is classified wrong?"),
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
+    "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "compose": ("compose", "write classifier-after-generator as one ONNX file"),
     "info": ("info", "what a network or a property file holds"),
@@ -110,10 +111,10 @@ def _resume_hint(args) -> str:
     if not hasattr(args, "jobs"):
         return ""
     if args.out is None:
-        return "; nothing was saved (with --out DIR finished samples are kept and the same command goes on from them)"
+        return "; nothing was saved (with --out DIR what is finished is kept and the same command goes on from there)"
     if not (args.out / "ledger.sqlite").exists():
         return "; nothing was done yet"
-    return f"; finished samples are kept in {args.out}, the same command goes on from them"
+    return f"; what is finished is kept in {args.out}, the same command goes on from there"
 
 
 def _prepare(threads: int | None) -> None:

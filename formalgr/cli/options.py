@@ -103,6 +103,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def gigabytes(text: str) -> int:
+    """A number of GB > 0, as bytes."""
+    value = _number(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of GB > 0, got {text!r}")
+    return int(value * 2**30)
+
+
 def share(text: str) -> float:
     """A probability in [0, 1]."""
     value = _number(text)
@@ -242,6 +250,16 @@ def add_effort_options(parser: Parser, whole: str) -> None:
     )
 
 
+def add_memory_option(group) -> None:
+    """How much memory a process may take."""
+    group.add_argument(
+        "--memory-limit",
+        type=gigabytes,
+        metavar="GB",
+        help="memory of a worker process in 2^30 bytes; beyond it its instance is unknown (default: no limit)",
+    )
+
+
 def add_semantics_option(parser: Parser) -> None:
     """Which arithmetic the verdict speaks of."""
     parser.add_argument(
@@ -250,6 +268,16 @@ def add_semantics_option(parser: Parser) -> None:
         default="real",
         help="real: the network is a function of real numbers (default); float32: the verdict must also be true for "
         "what onnxruntime computes, in any order of summation; what only rounding decides is unknown",
+    )
+
+
+def add_competition_option(parser: Parser) -> None:
+    """Whether a judge will replay the witnesses."""
+    parser.add_argument(
+        "--competition",
+        action="store_true",
+        help="say sat only for a float32 point of the input region that onnxruntime, with its optimisations and "
+        "without, finds unsafe too; the witness holds its outputs",
     )
 
 

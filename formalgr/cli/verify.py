@@ -38,8 +38,12 @@ def add_arguments(parser: options.Parser) -> None:
     )
     options.add_effort_options(parser, "time limit; when it is reached the verdict is timeout")
     options.add_semantics_option(parser)
+    options.add_competition_option(parser)
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
     parser.add_argument("--witness", type=Path, metavar="FILE", help="also write the witness to this file")
+    parser.add_argument(
+        "--result-file", type=Path, metavar="FILE", help="also write word and witness to this file, for VNN-COMP"
+    )
     options.add_run_options(parser)
 
 
@@ -59,28 +63,34 @@ def files_of(args: argparse.Namespace) -> tuple[str, str]:
 def run(session: Session) -> int:
     """Decide, print the word and the witness."""
     network_file, property_file = files_of(session.args)
-    from formalgr.api import verify_property
     from formalgr.core.verdict import Semantics
     from formalgr.graph.network import load
     from formalgr.report import json as report_json
     from formalgr.report.files import write_text
-    from formalgr.report.text import vnnlib_witness
+    from formalgr.report.witness import result_text, vnnlib_witness
     from formalgr.report.words import guarantee_of, verdict_word
     from formalgr.spec.vnnlib_reader import read_vnnlib
     from formalgr.verify.options import VerifyOptions
+    from formalgr.verify.property import verify_property
 
     args = session.args
     effort = VerifyOptions(
-        solver=args.solver, require=guarantee_of(args.require), semantics=Semantics(args.semantics), seed=args.seed
+        solver=args.solver,
+        require=guarantee_of(args.require),
+        semantics=Semantics(args.semantics),
+        judged=args.competition,
+        seed=args.seed,
     )
     property_ = read_vnnlib(property_file)
     network = load(network_file)
     with session.display() as display:
         outcome = verify_property(network, property_, effort, session.budget, display)
     word = verdict_word(outcome)
-    witness = None if outcome.counterexample is None else vnnlib_witness(outcome.counterexample)
+    witness = None if outcome.counterexample is None else vnnlib_witness(outcome.counterexample, args.competition)
     if witness is not None and args.witness is not None:
         write_text(args.witness, witness + "\n")
+    if args.result_file is not None:
+        write_text(args.result_file, result_text(word, witness) + "\n")
     if args.json:
         provenance = report_json.Provenance(
             sources=(*network.sources, property_),
@@ -90,7 +100,7 @@ def run(session: Session) -> int:
         )
         session.result(report_json.text(report_json.result_document(outcome, provenance)))
     else:
-        session.result(word if witness is None else f"{word}\n{witness}")
+        session.result(result_text(word, witness))
     _explain(session, outcome, network)
     return session.exit_code(word)
 

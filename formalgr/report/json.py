@@ -1,6 +1,6 @@
 """JSON documents with the keys that scripts rely on: they may gain keys, never lose any; no NaN, no Infinity.
 
-In: outcomes and certificates. Out: JSON text. Trust: sound (they repeat what was decided).
+In: outcomes. Out: JSON text. Trust: sound (they repeat what was decided).
 """
 
 import json
@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import formalgr
-from formalgr.core.verdict import Counterexample, Outcome, Stage, Verdict
-from formalgr.global_robustness.certify import ClassResult, GlobalCertificate
-from formalgr.report.sentences import reasons, why_undecided
+from formalgr.core.verdict import Counterexample, Outcome, Stage
 from formalgr.report.words import GUARANTEES, verdict_word
 
 RESULT = "formalgr.result/1"
-GLOBAL = "formalgr.global/1"
 PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "highspy", "pulp", "z3-solver", "python-flint")
 """Packages whose versions a result may depend on."""
 
@@ -98,50 +95,3 @@ def witness_document(counterexample: Counterexample) -> dict:
 
 def _by_stage(spent: Iterable[tuple[Stage, float]]) -> dict[str, float]:
     return {stage.value: seconds for stage, seconds in spent}
-
-
-def global_document(certificate: GlobalCertificate, provenance: Provenance, pair: Mapping | None = None) -> dict:
-    """A global certificate (schema formalgr.global/1); `pair` describes the adversarial pair that was drawn."""
-    return {
-        "schema": GLOBAL,
-        "verdict": certificate.verdict.value,
-        "epsilon": float(certificate.epsilon),
-        "epsilon_exact": str(certificate.epsilon),
-        "delta": certificate.delta,
-        "alpha": certificate.alpha,
-        "confidence": 1.0 - certificate.alpha,
-        "guarantee": GUARANTEES[certificate.guarantee],
-        "semantics": certificate.semantics.value,
-        "why": why_undecided(certificate),
-        "classes": [_class(result) for result in certificate.classes],
-        "stages": dict(certificate.stages),
-        "seconds": {**certificate.seconds, "total": provenance.seconds},
-        "unknown_reasons": reasons(certificate),
-        "confirmed_float32": _confirmations(certificate),
-        "pair": pair,
-        "notes": list(certificate.notes),
-        **provenance.keys(),
-    }
-
-
-def _class(result: ClassResult) -> dict:
-    counts = result.counts
-    return {
-        "class": result.label,
-        "samples": counts.samples,
-        "robust": counts.robust,
-        "violated": counts.violated,
-        "unknown": counts.unknown,
-        "misclassified": counts.misclassified,
-        "delta_lower": result.delta_lower,
-        "delta_upper": result.delta_upper,
-        "verdict": result.verdict.value,
-        "latents_sha256": result.latents_sha256,
-    }
-
-
-def _confirmations(certificate: GlobalCertificate) -> dict[str, int]:
-    """What onnxruntime said of the witnesses on the original files, in float32."""
-    found = [one.confirmed_float32 for one in certificate.records if one.verdict is Verdict.VIOLATED]
-    return {"yes": found.count(True), "no": found.count(False), "not run": found.count(None)}
-

@@ -13,8 +13,14 @@ HEARTBEAT_SECONDS = 30.0
 """A log file shows at least one line per half minute, so that a silent run is known to be alive."""
 
 
+INSTANCES = "instances"
+"""The task of a sweep: its items are not robust or violated, they are decided one way or the other."""
+
+
 def counts_text(tick: Tick) -> str:
     """`120 robust, 3 violated`: the counts of a tick in words (unknown is named when there is some), or its note."""
+    if tick.task == INSTANCES:
+        return f"{tick.holds} unsat, {tick.violated} sat, {tick.unknown} open"
     if tick.total == 1:
         return tick.note
     unknown = f", {tick.unknown} unknown" if tick.unknown else ""

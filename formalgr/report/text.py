@@ -1,6 +1,6 @@
-"""Results as text for people: rich tables and the VNN-LIB witness.
+"""Results as text for people: rich tables.
 
-In: certificates, counterexamples. Out: text. Trust: sound (they repeat what was decided).
+In: certificates. Out: text. Trust: sound (they repeat what was decided).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,23 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from formalgr.core.verdict import Counterexample, Stage
+from formalgr.core.verdict import Stage
 from formalgr.global_robustness.certify import GlobalCertificate, GlobalVerdict
 from formalgr.report.words import STAGES
 
 COLOURS = {GlobalVerdict.CERTIFIED: "green", GlobalVerdict.REFUTED: "red", GlobalVerdict.UNDECIDED: "yellow"}
-
-
-def vnnlib_witness(counterexample: Counterexample) -> str:
-    """The witness as VNN-LIB 1.0 writes it: ((X_0 v) ... (Y_0 v)), a pair a line; numbers read back unchanged."""
-    pairs = [f"(X_{k} {_number(x)})" for k, x in enumerate(counterexample.inputs.tolist())]
-    pairs += [f"(Y_{k} {_number(y)})" for k, y in enumerate(counterexample.outputs.tolist())]
-    return "(" + "\n ".join(pairs) + ")"
-
-
-def _number(value: float) -> str:
-    """The shortest decimal without an exponent that reads back as the same float64."""
-    return np.format_float_positional(value, unique=True, trim="0")
 
 
 def global_table(certificate: GlobalCertificate) -> Table:

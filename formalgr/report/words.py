@@ -16,6 +16,9 @@ GUARANTEES = {
     Guarantee.NONE: "none",
 }
 
+VERDICTS = {"sat": Verdict.VIOLATED, "unsat": Verdict.HOLDS}
+"""What a decisive word means where one is read: the verdict that is expected of an instance."""
+
 MEANINGS = {
     Guarantee.EXACT: "checked in exact rational arithmetic",
     Guarantee.FLOAT_SOUND: "proven with every rounding error bounded, or a replayed point",

@@ -21,8 +21,9 @@ class VerifyOptions:
 
     `smt_units`: z3 is asked where at most so many units are unstable; branch and bound asks it for at most
     `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `require` turns a weaker proof into
-    UNKNOWN; `semantics` says of which arithmetic the verdict speaks (verify/float32.py). Raises UsageError on an
-    unknown solver or a negative limit.
+    UNKNOWN; `semantics` says of which arithmetic the verdict speaks (verify/float32.py); `judged`: a point counts only
+    where a competition's judge would accept it (attacks/replay.py). Raises UsageError on an unknown solver or a
+    negative limit.
     """
 
     random: RandomSearch = field(default_factory=lambda: RandomSearch(samples=2, rounds=1))
@@ -36,6 +37,7 @@ class VerifyOptions:
     exact_cells: int = 64
     require: Guarantee = Guarantee.NONE
     semantics: Semantics = Semantics.REAL
+    judged: bool = False
     seed: int = 0
 
     def __post_init__(self):

@@ -34,9 +34,9 @@ from formalgr.verify.stages import Context, attack, solve, stage_of
 class _Tools(ExitStack):
     """What all batches of one call share: the replayer, and a warm child process per solver that ends with the call."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, judged: bool):
         super().__init__()
-        self.replayer = Replayer(network)
+        self.replayer = Replayer(network, judged)
         self._children: dict[str, InChild] = {}
 
     def solver(self, name: str) -> InChild:
@@ -90,11 +90,13 @@ class _Batch:
 
     def unknown(self, position: int) -> None:
         """Record that no stage decided, with the last reason."""
+        refused = self.context.replayer.refused
+        judge = (f"points unsafe over the reals that onnxruntime does not confirm: {refused}",) if refused else ()
         self.outcomes[position] = Outcome(
             Verdict.UNKNOWN,
             reason=self.reasons[position],
             stage_seconds=self.clock(position),
-            notes=self.notes[position],
+            notes=(*self.notes[position], *judge),
         )
 
     def clock(self, position: int) -> tuple[tuple[Stage, float], ...]:
@@ -155,7 +157,7 @@ def _verify_real(
     for position, query in enumerate(queries):
         groups.setdefault(query.unsafe, []).append(position)
     outcomes: list[Outcome | None] = [None] * len(queries)
-    with _Tools(network) as tools:
+    with _Tools(network, options.judged) as tools:
         for positions in groups.values():
             batch = _Batch(network, [queries[k] for k in positions], options, budget, progress, tools)
             _decide(batch)

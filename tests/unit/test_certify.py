@@ -225,7 +225,7 @@ def test_a_worker_that_always_dies_names_the_samples(square, monkeypatch):
 
     def shot(self):
         connection = start(self)
-        self._workers[connection].kill()
+        self._workers[connection].process.kill()
         return connection
 
     monkeypatch.setattr(_Pool, "_start", shot)

@@ -310,7 +310,7 @@ def test_interrupted_run_resumes(tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and out == ""
-    assert err.startswith("formalgr: interrupted; finished samples are kept in") and err.count("\n") == 1
+    assert err.startswith("formalgr: interrupted; what is finished is kept in") and err.count("\n") == 1
     kept = _records(ledger)
     with sqlite3.connect(ledger) as database:  # marked, so that a second computation would be seen
         spent = '"stage_seconds": {'

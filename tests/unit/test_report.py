@@ -19,7 +19,8 @@ from formalgr.global_robustness.certify import ClassResult, GlobalCertificate, G
 from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.samples import SampleRecord
 from formalgr.report import json as report_json
-from formalgr.report import sentences, text, words
+from formalgr.report import sentences, text, witness, words
+from formalgr.report.certificate import global_document
 from formalgr.report.files import check_folder, write_text, write_whole
 from formalgr.report.pairs import AdversarialPair, image_of, margin, other_label
 from formalgr.report.pictures import contact_sheet, pair_picture
@@ -82,7 +83,7 @@ def test_witness_reads_back_exactly():
     """Shortest decimals without exponents: some readers of the competition know no exponent."""
     inputs = np.array([0.1, -1e-12, 3.0, 2.0**-40])
     found = SimpleNamespace(inputs=inputs, outputs=np.array([1e16]))
-    lines = text.vnnlib_witness(found).splitlines()
+    lines = witness.vnnlib_witness(found).splitlines()
     assert lines[0] == "((X_0 0.1)" and lines[-1] == " (Y_0 10000000000000000.0))"
     values = [line.strip(" ()").split()[1] for line in lines]
     assert [float(value) for value in values[:4]] == inputs.tolist() and not any("e" in value for value in values)
@@ -92,7 +93,7 @@ def test_witness_reads_back_exactly():
 
 
 def test_json_has_no_infinity():
-    document = json.loads(report_json.text(report_json.global_document(certificate(0, 0), PROVENANCE)))
+    document = json.loads(report_json.text(global_document(certificate(0, 0), PROVENANCE)))
     assert document["seconds"] == {"total": 1.5, "attack": 0.2, "bounds": None}
     assert document["epsilon"] == 0.05 and document["epsilon_exact"] == "1/20" and document["seed"] == 7
     assert document["inputs"] == [{"path": "g.onnx", "sha256": "0" * 64}]

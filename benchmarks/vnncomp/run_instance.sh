@@ -1,0 +1,13 @@
+#!/bin/bash
+# VNN-COMP, protocol v1: decide one instance. The result file holds sat (with the witness below it), unsat, unknown,
+# timeout or error; the exit code is 0 whenever it was written.
+# usage: run_instance.sh v1 CATEGORY ONNX VNNLIB RESULTS TIMEOUT
+if [ "$1" != v1 ] || [ $# -lt 6 ]; then
+  echo "run_instance.sh: usage: run_instance.sh v1 CATEGORY ONNX VNNLIB RESULTS TIMEOUT" >&2
+  exit 1
+fi
+rm -f "$5"
+"${PYTHON:-python3}" -m formalgr verify "$3" "$4" --competition --timeout "$6" --result-file "$5" --quiet > /dev/null
+if [ ! -s "$5" ]; then
+  echo error > "$5"
+fi

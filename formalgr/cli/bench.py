@@ -1,0 +1,160 @@
+"""`formalgr bench`: decide every instance of a list, each within its limits, and go on where an earlier run stopped.
+
+In: Session. Out: results in a folder, a summary on stdout, exit code. Trust: as runs/sweep.
+"""
+
+from pathlib import Path
+
+from formalgr.cli import options
+from formalgr.cli.session import Session
+
+DESCRIPTION = """
+Decide every instance of a CSV list: network, property, time limit. Finished instances are kept in a ledger, so that the
+same command goes on where it was interrupted (Ctrl-C, kill -9, power). Verdicts are compared with the column
+`expected`; a wrong one is shown first, in red."""
+
+EPILOG = """
+the list
+  onnx,vnnlib,timeout,expected     a header names the columns, in any order; others are left alone
+  net.onnx,prop.vnnlib,116,unsat   files are relative to the list's folder; .gz is found where it is packed
+  Without a header every line is network, property, timeout, as in the competition.
+
+what is written to --out
+  results.csv    the layout of VNN-COMP: category, network, property, 0, result, seconds
+  results.jsonl  one document an instance, with the witness
+  junit.xml      a wrong verdict fails, an error errs, an undecided instance is skipped
+  cactus.svg     how many instances are decided within how many seconds
+  bench.json     what --json prints
+  ledger.sqlite  finished instances, by the hash of their files; another file is another instance
+  Seconds run from the hand-out of an instance to its answer, reading its files included; the worker is already running.
+
+with --exit-code
+  0 all decided, 6 a verdict is wrong, 11 some are not decided
+
+examples
+  formalgr bench instances.csv --timeout 60 --jobs 2
+  formalgr bench acasxu/instances.csv --out acasxu-run --json --exit-code"""
+
+
+def add_arguments(parser: options.Parser) -> None:
+    """Declare the options."""
+    parser.add_argument("list", type=Path, metavar="INSTANCES", help="CSV file of instances, also .gz")
+    options.add_effort_options(parser, "limit of one instance; one with a shorter limit of its own keeps it")
+    options.add_semantics_option(parser)
+    options.add_competition_option(parser)
+    parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
+    group = parser.add_argument_group("work")
+    group.add_argument("--jobs", type=options.count, default=1, metavar="N", help="worker processes (default 1)")
+    options.add_memory_option(group)
+    group.add_argument("--fresh", action="store_true", help="forget what an earlier run in --out has finished")
+    group.add_argument("--out", type=Path, metavar="DIR", help="folder of the results and the ledger (see above)")
+    options.add_run_options(parser)
+
+
+def run(session: Session) -> int:
+    """Sweep, write the files, print the summary."""
+    from formalgr.report import vnncomp
+    from formalgr.report.files import check_folder
+    from formalgr.report.sweep import Row
+    from formalgr.report.words import VERDICTS
+    from formalgr.runs.instances import read_instances
+    from formalgr.runs.ledger import Ledger
+    from formalgr.runs.sweep import OWN, sweep
+
+    args = session.args
+    instances = read_instances(args.list, VERDICTS)
+    settings = _settings(session)
+    category = vnncomp.category_of(args.list)
+    args.out = args.out or Path("formalgr-out") / f"bench-{category}"
+    check_folder(args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    ledger = args.out / "ledger.sqlite"
+    if args.fresh:
+        _forget(ledger)
+    with Ledger(ledger, settings.settings) as kept, session.display() as display:
+        records = sweep(instances, settings, kept, display)
+    rows = [Row(OWN, instance, record) for instance, record in zip(instances, records, strict=True)]
+    document = _write(session, rows, settings.settings, category)
+    if args.json:
+        session.result(document)
+    else:
+        _print(session, rows)
+    return _exit_code(session, rows)
+
+
+def _settings(session: Session):
+    import math
+
+    from formalgr.core.verdict import Semantics
+    from formalgr.report.words import guarantee_of
+    from formalgr.runs.sweep import SweepOptions
+    from formalgr.verify.options import VerifyOptions
+
+    args = session.args
+    local = VerifyOptions(
+        solver=args.solver,
+        require=guarantee_of(args.require),
+        semantics=Semantics(args.semantics),
+        judged=args.competition,
+        seed=args.seed,
+    )
+    return SweepOptions(
+        local=local, jobs=args.jobs, limit_seconds=args.timeout or math.inf, memory_bytes=args.memory_limit
+    )
+
+
+def _forget(ledger: Path) -> None:
+    """Remove a ledger with the files that sqlite keeps beside it."""
+    for name in (ledger.name, f"{ledger.name}-wal", f"{ledger.name}-shm"):
+        (ledger.parent / name).unlink(missing_ok=True)
+
+
+def _write(session: Session, rows: list, settings: dict, category: str) -> str:
+    """Write every file of the sweep; returns the JSON document."""
+    from formalgr.report import json as report_json
+    from formalgr.report import sweep as report_sweep
+    from formalgr.report.files import write_text
+    from formalgr.report.plots import cactus_plot
+    from formalgr.report.vnncomp import results_csv
+    from formalgr.runs.sweep import OWN
+
+    args = session.args
+    provenance = report_json.Provenance(
+        sources=(), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
+    )
+    document = report_json.text(report_sweep.bench_document(rows, settings, provenance))
+    own = [row for row in rows if row.tool == OWN]
+    write_text(args.out / "results.csv", results_csv(own, category))
+    write_text(args.out / "results.jsonl", report_sweep.json_lines(rows))
+    write_text(args.out / "junit.xml", report_sweep.junit(rows, category))
+    write_text(args.out / "bench.json", document + "\n")
+    cactus_plot(args.out / "cactus.svg", rows, category)
+    session.hint(f"wrote results.csv, results.jsonl, junit.xml, bench.json, cactus.svg to {args.out}")
+    return document
+
+
+def _print(session: Session, rows: list) -> None:
+    """What is wrong, what is open and why, and the counts."""
+    from formalgr.report import sweep as report_sweep
+    from formalgr.report import text
+
+    out = text.console()
+    wrong = [row for row in rows if row.wrong]
+    if wrong:
+        text.say(out, f"WRONG: {len(wrong)} verdicts contradict the expected ones\n", "bold red")
+        out.print(report_sweep.rows_table(wrong, "red"))
+        text.say(out, "")
+    undecided = [row for row in rows if not row.decided]
+    if undecided:
+        text.say(out, f"not decided: {len(undecided)} of {len(rows)}\n")
+        out.print(report_sweep.rows_table(undecided))
+        text.say(out, "")
+    out.print(report_sweep.summary_table(rows))
+
+
+def _exit_code(session: Session, rows: list) -> int:
+    if not session.args.exit_code:
+        return 0
+    if any(row.wrong for row in rows):
+        return 6
+    return 0 if all(row.decided for row in rows) else session.exit_code("unknown")

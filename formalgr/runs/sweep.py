@@ -1,0 +1,247 @@
+"""Sweeps: many instances, each within its own limits, in worker processes that may die; the ledger keeps what is done.
+
+In: Instances, SweepOptions, a Ledger. Out: one Record per instance. Trust: sound (records repeat what the pipeline
+proved or replayed; an answer after the limit counts as none).
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from formalgr import __version__
+from formalgr.core.budget import Budget
+from formalgr.core.errors import FormalgrError, InputError
+from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.graph import onnx_file
+from formalgr.graph.network import Network, load
+from formalgr.runs.instances import Instance
+from formalgr.runs.ledger import Ledger
+from formalgr.runs.workers import Limits, Lost, run
+from formalgr.spec.vnnlib_reader import read_vnnlib
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.property import verify_property
+
+GRACE_SECONDS = 2.0
+"""How long after its limit an instance that does not stop by itself is killed."""
+
+OWN = "formalgr"
+"""The name of our own results in a ledger that peers share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a sweep runs: options of each check, worker processes, limits that hold besides an instance's own.
+
+    `limit_seconds` caps the limit of every instance; `memory_bytes` bounds the data of each worker.
+    """
+
+    local: VerifyOptions = field(default_factory=VerifyOptions)
+    jobs: int = 1
+    limit_seconds: float = math.inf
+    memory_bytes: int | None = None
+
+    def limit(self, instance: Instance) -> float:
+        """Seconds that the instance may take."""
+        return min(instance.timeout_seconds, self.limit_seconds)
+
+    @property
+    def settings(self) -> dict:
+        """What verdicts depend on: a ledger that was written with other settings is refused."""
+        return {
+            "command": "bench",
+            "version": __version__,
+            "solver": self.local.solver,
+            "require": self.local.require.name,
+            "semantics": self.local.semantics.name,
+            "competition": self.local.judged,
+            "seed": self.local.seed,
+            "limit per instance": None if math.isinf(self.limit_seconds) else self.limit_seconds,
+            "memory limit": self.memory_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one instance: the verdict, or in `error` why it could not be asked.
+
+    `seconds` run from the hand-out to the answer, reading of files included, start of a worker not. `witness` holds the
+    exact inputs (rationals as "p/q" where float64 cannot hold them) and `outputs` what the network gives there.
+    """
+
+    verdict: Verdict
+    seconds: float
+    guarantee: Guarantee = Guarantee.NONE
+    stage: Stage | None = None
+    reason: Reason | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    stage_seconds: dict = field(default_factory=dict)
+    witness: tuple | None = None
+    outputs: tuple | None = None
+    confirmed_float32: bool | None = None
+
+    def to_json(self) -> dict:
+        """Plain values; `from_json` gives the record back."""
+        names = {name: getattr(self, name) for name in ("verdict", "guarantee", "stage", "reason")}
+        return {**asdict(self), **{name: None if value is None else value.name for name, value in names.items()}}
+
+    @classmethod
+    def from_json(cls, body: dict) -> "Record":
+        """The record that `to_json` wrote."""
+        kinds = {"verdict": Verdict, "guarantee": Guarantee, "stage": Stage, "reason": Reason}
+        names = {name: None if body[name] is None else kind[body[name]] for name, kind in kinds.items()}
+        lists = {name: None if body[name] is None else tuple(body[name]) for name in ("notes", "witness", "outputs")}
+        return cls(**{**body, **names, **lists})
+
+
+@dataclass(frozen=True)
+class Task:
+    """One instance and the seconds that it may take."""
+
+    instance: Instance
+    limit_seconds: float
+
+    def __str__(self):
+        return str(self.instance)
+
+
+class Verifier:
+    """Callable that decides one task in a worker; it keeps the last network, which the next instance often needs."""
+
+    def __init__(self, options: VerifyOptions):
+        self._options = options
+        self._kept: tuple[Path, Network] | None = None
+
+    def __call__(self, task: Task) -> Record:
+        budget = Budget(task.limit_seconds)
+        try:
+            property_ = read_vnnlib(task.instance.property)
+            outcome = verify_property(self._network(task.instance.network), property_, self._options, budget)
+        except MemoryError:
+            self._kept = None
+            return lost_record(budget.elapsed, Reason.MEMORY, "")
+        except FormalgrError as error:
+            return Record(Verdict.UNKNOWN, budget.elapsed, error=" ".join(str(error).split()))
+        except Exception as error:  # a bug met by one instance shall not cost the others
+            told = f"internal error, {type(error).__name__}: {error}"
+            return Record(Verdict.UNKNOWN, budget.elapsed, error=" ".join(told.split()))
+        return _record(outcome, budget)
+
+    def _network(self, path: Path) -> Network:
+        if self._kept is None or self._kept[0] != path:
+            self._kept = None
+            self._kept = (path, load(path))
+        return self._kept[1]
+
+
+def lost_record(seconds: float, reason: Reason, why: str) -> Record:
+    """The record of an instance that gave no answer."""
+    return Record(Verdict.UNKNOWN, seconds, reason=reason, notes=(why,) if why else ())
+
+
+def _record(outcome: Outcome, budget: Budget) -> Record:
+    seconds = budget.elapsed
+    if seconds > budget.limit_seconds and outcome.verdict is not Verdict.UNKNOWN:
+        return lost_record(seconds, Reason.TIMEOUT, f"decided after the limit, in {seconds:.1f} s: counts as undecided")
+    found = outcome.counterexample
+    return Record(
+        outcome.verdict,
+        seconds,
+        outcome.guarantee,
+        outcome.stage,
+        outcome.reason,
+        notes=outcome.notes,
+        stage_seconds={stage.name: spent for stage, spent in outcome.stage_seconds},
+        **({} if found is None else _witness(found)),
+    )
+
+
+def _witness(found: Counterexample) -> dict:
+    inputs = tuple(float(x) if Fraction(float(x)) == x else str(x) for x in found.point)
+    return {
+        "witness": inputs,
+        "outputs": tuple(found.outputs.tolist()),
+        "confirmed_float32": found.confirmed_float32,
+    }
+
+
+class _Digests:
+    """SHA-256 of files, read once each."""
+
+    def __init__(self):
+        self._known: dict[Path, str] = {}
+
+    def key(self, task: Task) -> str:
+        """What the record of a task is kept under: a hash of its files and its limit."""
+        limit = None if math.isinf(task.limit_seconds) else task.limit_seconds
+        parts = (self._network(task.instance.network), self._file(task.instance.property), repr(limit))
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def _network(self, path: Path) -> str:
+        """With its external data; a file that cannot be parsed counts by its bytes."""
+        if path not in self._known:
+            try:
+                self._known[path] = " ".join(digest for _, digest in onnx_file.load(path).sources)
+            except InputError:
+                self._file(path)
+        return self._known[path]
+
+    def _file(self, path: Path) -> str:
+        if path not in self._known:
+            self._known[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return self._known[path]
+
+
+def sweep(
+    instances: Sequence[Instance],
+    options: SweepOptions,
+    ledger: Ledger,
+    progress: Progress = silent,
+    tool: tuple[str, Callable[[Task], Record]] | None = None,
+) -> list[Record]:
+    """One Record per instance, in order; what the ledger knows is not done again, what is finished is in it at once.
+
+    `tool`: a name and a picklable callable that decides in place of formalgr, under the same limits.
+    """
+    name, function = tool or (OWN, Verifier(options.local))
+    tasks = [Task(instance, options.limit(instance)) for instance in instances]
+    digests = _Digests()
+    keys = [digests.key(task) for task in tasks]
+    known = {key: Record.from_json(body) for key, body in ledger.all(name).items() if key in set(keys)}
+    missing = {key: task for key, task in zip(keys, tasks, strict=True) if key not in known}
+    asked = {task: key for key, task in missing.items()}
+
+    def report(note: str) -> None:
+        counts = Counter(known[key].verdict for key in keys if key in known)
+        numbers = [counts[verdict] for verdict in (Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN)]
+        progress(Tick("instances", len(keys), *numbers, note))
+
+    report("starting")
+    limits = Limits(_kill_after, options.memory_bytes)
+    with closing(_answers(function, missing, options.jobs, limits)) as answers:
+        for task, record in answers:
+            key = asked[task]
+            known[key] = record
+            ledger.put(name, {key: record.to_json()})
+            report(str(task))
+    return [known[key] for key in keys]
+
+
+def _kill_after(task: Task) -> float:
+    return task.limit_seconds + GRACE_SECONDS
+
+
+def _answers(function, missing: dict[str, Task], jobs: int, limits: Limits) -> Iterator[tuple[Task, Record]]:
+    with closing(run(function, missing.values(), min(jobs, len(missing)), limits)) as results:
+        for task, result in results:
+            if isinstance(result, Lost) and result.late:
+                result = lost_record(task.limit_seconds + GRACE_SECONDS, Reason.TIMEOUT, result.why)
+            elif isinstance(result, Lost):
+                result = Record(Verdict.UNKNOWN, 0.0, error=result.why)
+            yield task, result

@@ -1,0 +1,58 @@
+"""A property file's queries: one outcome for all of them.
+
+In: Network, Property. Out: Outcome. Trust: sound (it repeats what the pipeline decided, in the weakest guarantee).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from formalgr.core.budget import Budget
+from formalgr.core.progress import Progress, silent
+from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
+from formalgr.graph.network import Network
+from formalgr.spec.query import Property
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.pipeline import verify_batch
+
+FIRST_QUERIES = 64
+"""Queries of a property in its first batch; the next ones are twice as large, and none starts after a violation."""
+
+
+def verify_property(
+    network: Network,
+    property_: Property,
+    options: VerifyOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """VIOLATED iff a query of the property is (its replayed point), HOLDS iff all are proven (the weakest guarantee).
+
+    Times are the sums over the queries that were worked on; `stage` is that of the violated, or of the last, query.
+    Raises PropertyError when the property does not fit the network.
+    """
+    property_.check_against(network.graph.inputs, network.graph.outputs)
+    options, budget = options or VerifyOptions(), budget or Budget()
+    queries, outcomes, size = property_.queries, [], FIRST_QUERIES
+    while len(outcomes) < len(queries):
+        part = queries[len(outcomes) : len(outcomes) + size]
+        outcomes += verify_batch(network, part, options, budget, progress)
+        if any(outcome.verdict is Verdict.VIOLATED for outcome in outcomes):
+            break
+        size *= 2
+    return _together(outcomes, options.semantics)
+
+
+def _together(outcomes: Sequence[Outcome], semantics: Semantics) -> Outcome:
+    """The outcome of a disjunction of queries."""
+    if not outcomes:
+        note = "holds trivially: the property has no unsafe case"
+        return Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, notes=(note,), semantics=semantics)
+    decisive = [outcome for outcome in outcomes if outcome.verdict is Verdict.VIOLATED]
+    decisive = decisive or [outcome for outcome in outcomes if outcome.verdict is Verdict.UNKNOWN] or list(outcomes)
+    chosen = decisive[0] if decisive[0].verdict is not Verdict.HOLDS else min(decisive, key=lambda one: one.guarantee)
+    spent: dict = {}
+    for outcome in outcomes:
+        for stage, seconds in outcome.stage_seconds:
+            spent[stage] = spent.get(stage, 0.0) + seconds
+    notes = tuple(dict.fromkeys(note for outcome in decisive for note in outcome.notes))
+    return replace(chosen, stage_seconds=tuple(spent.items()), notes=notes)

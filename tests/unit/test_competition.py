@@ -1,0 +1,152 @@
+"""Competition mode: the judge replays a witness in float32, with onnxruntime; one wrong answer costs fifteen right."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from formalgr.cli.main import main
+from tests.instances import absorbing, box_property, chain, difference
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "benchmarks" / "vnncomp"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Every test runs in an empty folder and leaves the environment as it was."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def judge(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """(inputs, outputs) of a witness, read as the scorer of the competition reads them."""
+    content = text.replace("\n", " ").strip()
+    assert content[0] == "(" and content[-1] == ")"
+    values = {"X": [], "Y": []}
+    for part in content[1:-1].split(")"):
+        part = part.strip()
+        if not part:
+            continue
+        assert part[0] == "("
+        name, number = part[1:].split(" ")
+        assert name[1] == "_" and int(name[2:]) == len(values[name[0]])
+        values[name[0]].append(float(number))
+    return np.array(values["X"]), np.array(values["Y"])
+
+
+def replayed(network: Path, inputs: np.ndarray, optimised: bool = True) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(network.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": inputs.astype(np.float32)[None, :]})[0][0]
+
+
+def verify(capsys, *words) -> tuple[str, str]:
+    assert main(["verify", *map(str, words)]) == 0
+    return capsys.readouterr()
+
+
+def test_what_float32_does_not_do_is_no_sat(place, capsys):
+    """Over the reals y = x; float32 rounds x + 1000 to a multiple of 2^-14, so that y is 0.5 for all x of the box."""
+    network = absorbing(place / "a.onnx")
+    question = box_property(place / "p.vnnlib", [("0.50001", "0.500011")], "(>= Y_0 0.50001)", 1)
+    out, err = verify(capsys, network, question)
+    assert out.startswith("sat\n") and "confirmed_float32: NO" in err
+    out, _ = verify(capsys, network, question, "--json")
+    assert json.loads(out)["witness"]["confirmed_float32"] is False
+    out, err = verify(capsys, network, question, "--competition", "--timeout", "20", "--result-file", "result.txt")
+    assert out in ("unknown\n", "timeout\n") and Path("result.txt").read_text() == out
+    assert "onnxruntime does not confirm" in err
+
+
+def test_another_point_is_looked_for(place, capsys):
+    """The first point that is unsafe over the reals need not be one in float32; here the upper half of the box is."""
+    network = absorbing(place / "a.onnx")
+    question = box_property(place / "p.vnnlib", [("0.50001", "0.50006")], "(>= Y_0 0.50001)", 1)
+    out, err = verify(capsys, network, question, "--competition", "--result-file", "result.txt")
+    assert out.startswith("sat\n") and "confirmed_float32: yes" in err
+    word, witness = Path("result.txt").read_text().split("\n", 1)
+    inputs, outputs = judge(witness)
+    assert word == "sat" and out == f"{word}\n{witness}"
+    assert np.all(inputs == inputs.astype(np.float32)) and 0.50001 <= inputs[0] <= 0.50006
+    for optimised in (True, False):
+        answer = replayed(network, inputs, optimised)
+        assert answer[0] >= 0.50001 and answer == outputs
+
+
+@pytest.mark.parametrize("bounds", [[(-1, 1), (-1, 1)], [("-0.7", "0.3"), ("0.1", "0.2")]])
+def test_the_witness_is_a_float32_point_of_the_box(place, capsys, bounds):
+    """No slack is used: the judge's strict reading holds."""
+    network = difference(place / "d.onnx")
+    question = box_property(place / "p.vnnlib", bounds, "(<= Y_0 Y_1)", 2)
+    out, _ = verify(capsys, network, question, "--competition", "--quiet")
+    inputs, outputs = judge(out.split("\n", 1)[1])
+    assert np.all(inputs == inputs.astype(np.float32))
+    assert all(float(low) <= x <= float(high) for x, (low, high) in zip(inputs, bounds, strict=True))
+    assert outputs[0] <= outputs[1] and np.all(outputs == replayed(network, inputs))
+
+
+def test_decimals_that_float32_cannot_hold(place, capsys):
+    """The box holds no float32 point: the nearest one is asked, and that it is rounded is said."""
+    network = chain(place / "i.onnx", [("MatMul", [[1.0]])], 1, 1)
+    question = box_property(place / "p.vnnlib", [("0.1", "0.1")], "(<= Y_0 0.2)", 1)
+    out, err = verify(capsys, network, question, "--competition")
+    assert out.startswith("sat\n((X_0 0.1)") and "nearest float32 point" in err
+    document = json.loads(verify(capsys, network, question, "--competition", "--json")[0])
+    assert document["witness"]["rounded"] is True and document["witness"]["confirmed_float32"] is True
+    at_the_bound = box_property(place / "q.vnnlib", [("0.1", "0.1")], "(<= Y_0 0.1)", 1)
+    assert verify(capsys, network, at_the_bound)[0].startswith("sat\n")
+    out, _ = verify(capsys, network, at_the_bound, "--competition", "--timeout", "20")
+    assert out == "unknown\n"  # float32(0.1) is larger than 0.1
+
+
+def test_a_proof_is_the_same_proof(place, capsys):
+    network = difference(place / "d.onnx")
+    question = box_property(place / "p.vnnlib", [(1, 2), (-2, -1)], "(<= Y_0 Y_1)", 2)
+    out, err = verify(capsys, network, question, "--competition", "--result-file", "r")
+    assert out == Path("r").read_text() == "unsat\n" and "float-sound" in err
+
+
+# ---------------------------------------------------------------- the scripts of protocol v1
+
+
+def script(name: str, *words) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    command = ["bash", str(SCRIPTS / f"{name}.sh"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the competition's scripts are for bash")
+def test_scripts_of_the_competition(place):
+    """Arguments and words as the harness gives and reads them; every run leaves a result and exit code 0."""
+    network = difference(place / "d.onnx")
+    holds = box_property(place / "holds.vnnlib", [(1, 2), (-2, -1)], "(<= Y_0 Y_1)", 2)
+    violated = box_property(place / "violated.vnnlib", [(-1, 1), (-1, 1)], "(<= Y_0 Y_1)", 2)
+    (place / "broken.onnx").write_text("no network")
+    assert script("prepare_instance", "v1", "tiny", network, holds).returncode == 0
+    for wrong in (("v2", "tiny", network, holds), ("v1", "tiny", network), ("v1", "tiny", network, "none.vnnlib")):
+        assert script("prepare_instance", *wrong).returncode == 1
+    assert script("run_instance", "v2", "tiny", network, holds, "r", 10).returncode == 1
+    assert script("run_instance", "v1", "tiny", network, holds, "r").returncode == 1
+    assert not Path("r").exists()
+    asked = ((holds, network, "unsat"), (violated, network, "sat"), (holds, "broken.onnx", "error"))
+    for question, model, word in asked:
+        Path("r").write_text("of another instance")
+        done = script("run_instance", "v1", "tiny", model, question, "r", 10)
+        first, *rest = Path("r").read_text().splitlines()
+        assert done.returncode == 0 and first == word
+        if word == "sat":
+            inputs, outputs = judge("\n".join(rest))
+            assert np.all(outputs == replayed(network, inputs)) and outputs[0] <= outputs[1]
+        else:
+            assert rest == []
+    assert script("install_tool", "v3").returncode == 1
