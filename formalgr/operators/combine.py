@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core.arrays import namespace
+from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Recipe, Shape, Steps
 from formalgr.operators.linear_map import LinearMap, Rearrangement
 from formalgr.operators.reshape import Expand, Pad, Reshape
@@ -39,6 +40,9 @@ class AddConstant(LinearMap):
     def apply(self, *values):
         return values[0]
 
+    def apply_local(self, local: Local, shape: Shape) -> Local:
+        return local
+
     def adjoint(self, cotangent, *shapes) -> tuple:
         return (cotangent,)
 
@@ -64,6 +68,9 @@ class MultiplyConstant(LinearMap):
 
     def apply(self, *values):
         return values[0] * self.factor
+
+    def apply_local(self, local: Local, shape: Shape) -> Local:
+        return local.times(np.broadcast_to(self.factor, shape))
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return (cotangent * self.factor,)

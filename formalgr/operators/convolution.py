@@ -3,11 +3,12 @@
 In: ONNX nodes Conv, ConvTranspose. Out: Convolution. Trust: sound: plain sums of products by matrix products.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from formalgr.core.arrays import namespace
+from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.window import Window, read_window
@@ -98,6 +99,26 @@ class Convolution(LinearMap):
 
     def apply(self, *values):
         return (self._spread if self.transposed else self._gather)(values[0], self.weights)
+
+    def apply_local(self, local: Local, shape: Shape) -> Local | None:
+        local = local.reshaped(shape)
+        if local is None or local.window[0] > 1:
+            return None
+        corner, axes = local.origin[:, :1], local.window[2:]
+        local = local.seen(np.concatenate([corner, 0 * corner, local.origin[:, 2:]], axis=1), (1, shape[1], *axes))
+        made = (shape[0], *self.out_shape(shape)[1:])
+        if self.transposed:
+            start, size = self.window.reached(local.origin[:, 2:], axes)
+            values = replace(self, window=self.window.bare, spatial=size)._spread(local.values, self.weights)
+            spread = Local(values, np.concatenate([corner, 0 * corner, start], axis=1), made)
+            fits = tuple(min(ends) for ends in zip(size, self.spatial, strict=True))
+            inside = np.clip(start, 0, np.array(self.spatial) - np.array(fits))
+            return spread.seen(np.concatenate([corner, 0 * corner, inside], axis=1), (1, made[1], *fits))
+        inside, fits = self.window.readers(local.origin[:, 2:], axes, self.spatial)
+        start, size = self.window.reached(inside, fits)
+        seen = local.seen(np.concatenate([corner, 0 * corner, start], axis=1), (1, shape[1], *size))
+        values = replace(self, window=self.window.bare, spatial=size)._gather(seen.values, self.weights)
+        return Local(values, np.concatenate([corner, 0 * corner, inside], axis=1), made)
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return ((self._gather if self.transposed else self._spread)(cotangent, self.weights),)

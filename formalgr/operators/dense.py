@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core.arrays import namespace
+from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap
-from formalgr.operators.reshape import Reshape, Transpose
+from formalgr.operators.reshape import Reshape, Transpose, count
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class Dense(LinearMap):
 
     def apply(self, *values):
         return self._product(values[0], self.weights)
+
+    def apply_local(self, local: Local, shape: Shape) -> Local | None:
+        """One output row per window: a sparse product, which reads the weights of nonzero elements only."""
+        if count(shape) != shape[-1]:
+            return None
+        from scipy.sparse import csr_array
+
+        flat, places = local.flat, local.places
+        used = flat != 0.0
+        ends = np.concatenate([[0], np.cumsum(np.sum(used, axis=1))])
+        made = csr_array((flat[used], places[used], ends), shape=(len(local), local.elements)) @ self.weights
+        out = self.out_shape(shape)
+        return Local(np.reshape(made, (len(local), *out)), np.zeros((len(local), len(out)), dtype=np.int64), out)
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return (self._product(cotangent, self.weights.T),)

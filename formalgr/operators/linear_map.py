@@ -13,9 +13,10 @@ from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.exact import rational_array
 from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.local import Local
 from formalgr.core.program import Sense
 from formalgr.core.rounding import FLOAT32_EXTRA, NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
-from formalgr.operators.base import Operator, ProgramBuilder, in_float32_range
+from formalgr.operators.base import Operator, ProgramBuilder, Shape, in_float32_range
 
 
 class LinearMap(Operator):
@@ -45,6 +46,10 @@ class LinearMap(Operator):
     @abstractmethod
     def magnitude(self, *values):
         """The linear part with the absolute values of all weights, applied to non-negative values."""
+
+    def apply_local(self, local: Local, shape: Shape) -> Local | None:
+        """The linear part of values that vanish outside windows of the input node of `shape`; None: use `apply`."""
+        return None
 
     def evaluate(self, *values):
         result = self.apply(*values)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core.arrays import namespace
+from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap
 
@@ -44,6 +45,9 @@ class BatchNorm(LinearMap):
 
     def apply(self, *values):
         return values[0] * self.factor
+
+    def apply_local(self, local: Local, shape: Shape) -> Local:
+        return local.times(np.broadcast_to(self.factor, shape))
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return (cotangent * self.factor,)

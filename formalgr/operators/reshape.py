@@ -9,6 +9,7 @@ import numpy as np
 
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
+from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap, Rearrangement
 
@@ -31,6 +32,9 @@ class Reshape(Rearrangement):
 
     def apply(self, *values):
         return namespace(values[0]).reshape(values[0], (values[0].shape[0], *self.shape))
+
+    def apply_local(self, local: Local, shape: Shape) -> Local:
+        return local.reshaped(self.shape) or local
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return (namespace(cotangent).reshape(cotangent, (cotangent.shape[0], *shapes[0])),)
@@ -150,6 +154,15 @@ class Expand(LinearMap):
         missing = len(self.shape) - (value.ndim - 1)
         value = xp.reshape(value, (value.shape[0], *(1,) * missing, *value.shape[1:]))
         return xp.broadcast_to(value, (value.shape[0], *self.shape))
+
+    def apply_local(self, local: Local, shape: Shape) -> Local | None:
+        missing = len(self.shape) - len(shape)
+        local = local.reshaped((*(1,) * missing, *shape))
+        if local is None:
+            return None
+        copied = np.array([old != new for old, new in zip(local.shape, self.shape, strict=True)])
+        window = tuple(new if many else old for old, new, many in zip(local.window, self.shape, copied, strict=True))
+        return Local(np.broadcast_to(local.values, (len(local), *window)), local.origin * ~copied, self.shape)
 
     def magnitude(self, *values):
         return self.apply(*values)

@@ -4,7 +4,7 @@ In: (batch, channels, *spatial) arrays. Out: (batch, channels, kernel, *out) pat
 `scatter` adds copies).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -38,6 +38,26 @@ class Window:
                 raise ValueError(f"a kernel of size {k} does not fit {size} values padded by {low} and {high}")
             result.append(room // s + 1)
         return tuple(result)
+
+    @property
+    def bare(self) -> "Window":
+        """The same geometry without pads."""
+        return replace(self, pads=((0, 0),) * len(self.pads))
+
+    def reached(self, first: np.ndarray, extent: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+        """(start, size) of the inputs that outputs first .. first + extent - 1 read; first (count, axes)."""
+        low = np.array([pad for pad, _ in self.pads])
+        size = zip(extent, self.kernel, self.strides, self.dilations, strict=True)
+        return first * np.array(self.strides) - low, tuple((n - 1) * s + d * (k - 1) + 1 for n, k, s, d in size)
+
+    def readers(self, start: np.ndarray, extent: tuple[int, ...], spatial: tuple[int, ...]) -> tuple:
+        """(first, size) of outputs, all of them inside, among which are all that read inputs start .. + extent - 1."""
+        strides, out = np.array(self.strides), np.array(self.out(spatial))
+        reach = np.array([d * (k - 1) for k, d in zip(self.kernel, self.dilations, strict=True)])
+        low = np.array([pad for pad, _ in self.pads])
+        size = np.minimum((np.array(extent) - 1 + reach) // strides + 1, out)
+        first = -((reach - low - start) // strides)
+        return np.clip(first, 0, out - size), tuple(size.tolist())
 
     def _slices(self, spatial: tuple[int, ...]):
         out = self.out(spatial)

@@ -7,7 +7,7 @@ an activation the pre-activations are bounded (cheaply, then backward through th
 stable pieces are applied exactly, and only the unstable hinges become new symbols.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,11 @@ from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference
 from formalgr.graph.graph import Graph
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.piecewise import Piecewise
+from formalgr.search.columns import Columns, at_units, identity, joined
 from formalgr.search.reduce import padded_indices
+
+FIXED = 2.0**-40
+"""An input whose radius is a smaller share of its magnitude is a constant: its range is rounding, not a question."""
 
 
 def foldable(graph: Graph) -> bool:
@@ -41,11 +45,15 @@ class Folded:
 
 @dataclass(frozen=True)
 class _Value:
-    """A node as columns over (z, y): columns (batch, symbols, *node), constant and radius (batch, *node)."""
+    """A node as columns over (z, y); constant and radius (batch, *node).
 
-    columns: object
+    `size` (batch, *node): upper bound (up to SLACK) of |columns| . reach + |constant|, plus `floor`; None: not known.
+    """
+
+    columns: Columns
     constant: object
     radius: object
+    size: object = None
 
 
 class _Folder:
@@ -69,29 +77,20 @@ class _Folder:
         return self.system.inputs + self.system.units
 
     def input(self) -> _Value:
-        """The network input: the identity over z."""
-        shape = self.graph.input_shape
-        eye = arrays_of.zeros(self.box.lower, (self.batch, self.box.inputs, self.box.inputs))
-        index = np.arange(self.box.inputs)
-        eye[:, index, index] = 1.0
-        nothing = arrays_of.zeros(self.box.lower, (self.batch, *shape))
-        return _Value(self.xp.reshape(eye, (self.batch, self.box.inputs, *shape)), nothing, nothing)
-
-    def widened(self, value: _Value) -> _Value:
-        """The value with zero columns for the symbols that came after it."""
-        missing = self.symbols - value.columns.shape[1]
-        if not missing:
-            return value
-        zeros = arrays_of.zeros(value.columns, (self.batch, missing, *value.columns.shape[2:]))
-        return _Value(self.xp.concat([value.columns, zeros], axis=1), value.constant, value.radius)
+        """The network input: the identity over z; inputs that hardly vary are constants with a radius."""
+        xp, shape = self.xp, (self.batch, *self.graph.input_shape)
+        free = arrays_of.to_numpy(self.box.radius > FIXED * (1.0 + xp.abs(self.box.center)))
+        fixed = xp.asarray(~free, device=getattr(self.box.lower, "device", None))
+        constant, radius = (xp.where(fixed, part, 0.0 * part) for part in (self.box.center, self.box.radius))
+        columns = identity(free, self.box.lower, self.graph.input_shape)
+        return _Value(columns, xp.reshape(constant, shape), xp.reshape(radius, shape))
 
     def linear(self, operator: LinearMap, values: list[_Value]) -> _Value:
         """A linear map applied to columns, constant and error radius."""
-        xp, batch = self.xp, self.batch
-        values = [self.widened(value) for value in values]
-        flat = [xp.reshape(v.columns, (batch * self.symbols, *v.columns.shape[2:])) for v in values]
-        columns = operator.apply(*flat)
-        columns = xp.reshape(columns, (batch, self.symbols, *columns.shape[1:]))
+        if len(values) == 1:
+            columns = values[0].columns.linear(operator)
+        else:
+            columns = joined(operator, [value.columns for value in values], self.symbols, values[0].constant)
         constant = operator.evaluate(*(value.constant for value in values))
         if operator.terms == 0:
             return _Value(columns, constant, operator.apply(*(value.radius for value in values)))
@@ -108,51 +107,46 @@ class _Folder:
         return self.xp.reshape(floor_of(self.system.reach), (self.batch, *(1,) * (like.ndim - 1)))
 
     def size(self, value: _Value):
-        """Upper bound (up to SLACK) of |columns| . reach + |constant|, plus `floor`, (batch, *node)."""
-        xp = self.xp
-        flat = xp.reshape(xp.abs(value.columns), (self.batch, value.columns.shape[1], -1))
-        total = xp.matmul(self.system.reach[:, None, : value.columns.shape[1]], flat)[:, 0]
-        return xp.reshape(total, value.constant.shape) + xp.abs(value.constant) + self.floor(value.constant)
+        """The size of a value, (batch, *node)."""
+        if value.size is not None:
+            return value.size
+        _, sizes = value.columns.sums(self.system.reach[:, None][:, :0], self.system.reach[:, None])
+        return self.xp.reshape(sizes, value.constant.shape) + self.xp.abs(value.constant) + self.floor(value.constant)
 
     def rows(self, value: _Value, units) -> Block:
         """The value's elements `units` (batch, count) as rows over the symbols."""
         xp, batch = self.xp, self.batch
         which = np.arange(batch)[:, None]
-        columns = xp.reshape(value.columns, (batch, value.columns.shape[1], -1))
-        flat_constant = xp.reshape(value.constant, (batch, -1))[which, units]
-        flat_radius = xp.reshape(value.radius, (batch, -1))[which, units]
-        picked = columns[np.arange(batch)[:, None, None], np.arange(columns.shape[1])[None, None, :], units[:, :, None]]
-        return Block(picked, flat_constant, flat_radius)
+        constant, radius = (xp.reshape(part, (batch, -1))[which, units] for part in (value.constant, value.radius))
+        return Block(value.columns.rows(units, value.constant, self.symbols), constant, radius)
 
-    def cheap_bounds(self, value: _Value):
-        """(lower, upper) of all elements from the ranges of z and y alone, (batch, elements)."""
+    def cheap_bounds(self, value: _Value) -> tuple:
+        """(lower, upper) of all elements from the ranges of z and y alone, (batch, elements), and the sized value."""
         xp, batch = self.xp, self.batch
-        flat = xp.reshape(value.columns, (batch, value.columns.shape[1], -1))
         center, radius = [self.box.center], [self.box.radius]
         for block, ends in zip(self.system.blocks, self.bounds, strict=True):
             low, high = (block.values(end) for end in ends)
             center.append(0.5 * low + 0.5 * high)
             radius.append((0.5 * high - 0.5 * low) * (1.0 + gamma(4, self.dtype)))
-        center, radius = (xp.concat(parts, axis=1)[:, None, : flat.shape[1]] for parts in (center, radius))
-        constant = xp.reshape(value.constant, (batch, -1))
-        middle = xp.matmul(center, flat)[:, 0] + constant
-        reach = xp.matmul(radius, xp.abs(flat))[:, 0]
-        factor = gamma(2 * self.symbols + 16, self.dtype)
-        error = xp.reshape(value.radius + factor * self.size(value), (batch, -1))
-        reach = reach * SLACK + error * SLACK + underflow(4 * self.symbols + 16, self.dtype)
+        center, radius = (xp.concat(parts, axis=1) for parts in (center, radius))
+        middle, sizes = value.columns.sums(center[:, None], xp.stack([radius, self.system.reach], axis=1))
+        size = xp.reshape(sizes[:, 1], value.constant.shape) + xp.abs(value.constant) + self.floor(value.constant)
+        value = replace(value, size=size)
+        middle = middle[:, 0] + xp.reshape(value.constant, (batch, -1))
+        error = xp.reshape(value.radius + gamma(2 * self.symbols + 16, self.dtype) * size, (batch, -1))
+        reach = sizes[:, 0] * SLACK + error * SLACK + underflow(4 * self.symbols + 16, self.dtype)
         lower, upper = middle - reach, middle + reach
         check_bounds(lower, upper, "a folded node")
-        return lower, upper
+        return lower, upper, value
 
     def activation(self, operator: Piecewise, value: _Value) -> _Value:
         """The activation applied: stable pieces exactly, unstable hinges as new symbols."""
-        value = self.widened(value)
-        lower, upper = self.cheap_bounds(value)
+        lower, upper, value = self.cheap_bounds(value)
         tables = operator.spread(value.constant.shape[1:])
         lower, upper = self.refine(value, lower, upper, tables[0])
         value, lower, upper, moved = self.rounded_off(value, lower, upper, tables)
         made = self.eliminate(value, lower, upper, tables)
-        return _Value(made.columns, made.constant, made.radius + moved)
+        return replace(made, radius=made.radius + moved)
 
     def refine(self, value: _Value, lower, upper, breakpoints):
         """Backward bounds of the elements whose cheap bounds leave a hinge unsettled."""
@@ -191,8 +185,8 @@ class _Folder:
             clamped = clamped | start | stop
         noise = xp.where(clamped, noise * SLACK, 0.0 * noise)
         steepest = xp.asarray(np.max(np.abs(slopes), axis=0), device=device)
-        radius = value.radius + xp.reshape(noise, shape)
-        return _Value(value.columns, value.constant, radius), lower, upper, xp.reshape(steepest * noise, shape)
+        moved = replace(value, radius=value.radius + xp.reshape(noise, shape))
+        return moved, lower, upper, xp.reshape(steepest * noise, shape)
 
     def eliminate(self, value: _Value, lower, upper, tables) -> _Value:
         """Replace each element by its stable piece plus new symbols for its unstable units."""
@@ -210,7 +204,8 @@ class _Folder:
         size = xp.abs(slope) * self.size(value) + xp.abs(intercept)
         rounding = gamma(4, self.dtype) * (size + self.floor(size))
         radius = xp.abs(slope) * value.radius * (1.0 + gamma(4, self.dtype)) + xp.where(plain, 0.0 * slope, rounding)
-        made = _Value(slope[:, None] * value.columns, slope * value.constant + intercept, radius)
+        size = size + self.floor(size)
+        made = _Value(value.columns.scaled(slope), slope * value.constant + intercept, radius, size)
         kinks, valid = padded_indices(open_.reshape(batch, -1))
         if not kinks.shape[1]:
             return made
@@ -252,18 +247,13 @@ class _Folder:
 
     def _with_symbols(self, made: _Value, units, steps, exact: bool) -> _Value:
         """The value with step * y added to the elements `units`, y being the symbols of the newest block."""
-        xp, batch = self.xp, self.batch
-        count, elements = units.shape[1], int(np.prod(made.constant.shape[1:]))
-        fresh = arrays_of.zeros(made.columns, (batch, count, elements))
-        device = getattr(made.columns, "device", None)
-        fresh[np.arange(batch)[:, None], np.arange(count)[None, :], units] = xp.asarray(steps, device=device)
-        fresh = xp.reshape(fresh, (batch, count, *made.constant.shape[1:]))
-        columns = xp.concat([made.columns, fresh], axis=1)
-        if exact:
-            return _Value(columns, made.constant, made.radius)
-        size = xp.sum(xp.abs(fresh) * xp.reshape(
-            self.system.reach[:, -count:], (batch, count, *(1,) * (fresh.ndim - 2))), axis=1)
-        return _Value(columns, made.constant, made.radius + gamma(4, self.dtype) * (size + self.floor(size)))
+        batch, count = units.shape
+        fresh = at_units(self.symbols - count, units, steps, made.constant, made.columns.node)
+        sizes = arrays_of.zeros(made.size, (batch, 1, int(np.prod(made.columns.node))))
+        fresh.sums(self.system.reach[:, None][:, :0], self.system.reach[:, None], sizes[:, :0], sizes)
+        size = self.xp.reshape(sizes, made.size.shape)
+        rounding = 0.0 if exact else gamma(4, self.dtype) * (size + self.floor(size))
+        return _Value(made.columns.plus(fresh), made.constant, made.radius + rounding, made.size + size)
 
 
 def _any_open(lower, upper, breakpoints) -> np.ndarray:
@@ -321,8 +311,7 @@ def fold(graph: Graph, box: Box, rows: Rows) -> Folded:
 def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:
     """The finished system with its output rows; the coefficients of `rows` are off by at most u relatively."""
     xp, batch = folder.xp, folder.batch
-    output = folder.widened(output)
-    columns = xp.reshape(output.columns, (batch, folder.symbols, -1))
+    columns = xp.reshape(output.columns.whole(folder.symbols, output.constant), (batch, folder.symbols, -1))
     weights = xp.matmul(rows.matrix, xp.permute_dims(columns, (0, 2, 1)))
     constant = xp.matmul(xp.reshape(output.constant, (batch, -1)), rows.matrix.T) - rows.bounds
     size = xp.reshape(folder.size(output), (batch, -1))

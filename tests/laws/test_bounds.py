@@ -85,7 +85,8 @@ def _row_values(rows: Rows, output: list[Fraction]) -> list[Fraction]:
     ]
 
 
-CASES = [(_random_graph(0), 0.3), (_random_graph(1), 1.5), (_random_graph(2, scale=1e6), 0.5), (_random_graph(3), 1e-9)]
+CASES = [(_random_graph(0), 0.3), (_random_graph(1), 1.5), (_random_graph(2, scale=1e6), 0.5), (_random_graph(3), 1e-9),
+         (_random_graph(4), 1e-15)]
 
 
 @pytest.mark.parametrize("bounder", BOUNDERS, ids=lambda bounder: type(bounder).__name__)
