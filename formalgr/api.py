@@ -4,6 +4,7 @@ In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertifi
 decide).
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -73,7 +74,7 @@ class RadiusKeywords(TypedDict, total=False):
 
 
 def verify(
-    network: Network,
+    network: Network | Mapping[str, Network],
     region: RationalBox | Query | Property,
     *,
     label: int | None = None,
@@ -84,9 +85,13 @@ def verify(
     """HOLDS is a proof over the whole closed region, VIOLATED a replayed point of it, UNKNOWN neither.
 
     A box needs the `label` that every one of its points shall get (a tie is a violation); a Query or a Property brings
-    its own unsafe set. Raises UsageError when label and region do not fit, ModelError or PropertyError when the region
-    does not fit the network.
+    its own unsafe set; a Property of several networks gets them by name. Raises UsageError when label and region do not
+    fit, ModelError or PropertyError when the region does not fit the network.
     """
+    if isinstance(region, Property) and label is None:
+        return verify_property(network, region, options, Budget(_limit(timeout_seconds)))
+    if not isinstance(network, Network):
+        raise UsageError("networks by name go with a property that declares them; give the one network")
     if isinstance(region, RationalBox):
         if label is None:
             raise UsageError("a box alone asks nothing: give label=N, the class that all of its points shall get")
@@ -94,8 +99,6 @@ def verify(
     elif label is not None:
         raise UsageError("label goes with a box; a query or a property says itself what is unsafe")
     budget = Budget(_limit(timeout_seconds))
-    if isinstance(region, Property):
-        return verify_property(network, region, options, budget)
     return verify_batch(network, [region], options, budget)[0]
 
 

@@ -9,6 +9,7 @@ well, as before the judge of a competition.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -19,7 +20,24 @@ from formalgr.core.exact import fraction
 from formalgr.core.verdict import Counterexample, Guarantee
 from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
+from formalgr.graph.wiring import Wiring
 from formalgr.spec.query import Query
+
+PULLS = (0.0, 2.0**-20, 2.0**-16, 2.0**-12, 2.0**-8, 2.0**-4)
+"""How far towards the center of the box a point is pulled, step by step, until rounding its inputs keeps it inside."""
+
+
+def in_inputs(found: Counterexample, wiring: Wiring, outputs: int) -> Counterexample:
+    """The same counterexample told in the inputs and `outputs` outputs of the networks that a wiring joins."""
+    point = wiring.inputs_at(found.point)
+    answer = found.float32_outputs
+    return replace(
+        found,
+        point=point,
+        inputs=np.array([float(x) for x in point], dtype=np.float64),
+        outputs=found.outputs[:outputs],
+        float32_outputs=None if answer is None else answer[:outputs],
+    )
 
 
 class Replayer:
@@ -57,14 +75,27 @@ class Replayer:
             return None
         guarantee, outputs = proven
         inputs = np.array([float(x) for x in exact], dtype=np.float64)
-        confirmed, rounded, answer = self._ask_runtime(query, exact, inputs)
+        confirmed, rounded, answer = self._ask_runtime(query, exact)
         if self._judged and not confirmed:
             self.refused += 1
             return None
         return Counterexample(exact, inputs, outputs, guarantee, confirmed, rounded, answer)
 
-    def _moved(self, query: Query, point: Sequence[float | Fraction]) -> list[float]:
+    def held(self, query: Query, point: Sequence[float | Fraction]) -> tuple[Fraction, ...] | None:
+        """A point of the box near the given one at which the files get float32 numbers; None where none is found."""
+        inside = inward_float32([query.box])
+        values = np.clip(np.array([float(x) for x in point], dtype=np.float64), inside.lower[0], inside.upper[0])
+        for pull in PULLS if self._network.wiring is not None else PULLS[:1]:
+            pulled = values + pull * (inside.center[0] - values)
+            near = self._network.nearest(query.box.project(pulled.tolist()))
+            if query.box.contains(near):
+                return near
+        return None
+
+    def _moved(self, query: Query, point: Sequence[float | Fraction]) -> Sequence[float | Fraction]:
         """The float32 point of the box nearest to the given one, where the box has one in every coordinate."""
+        if self._network.wiring is not None:
+            return self.held(query, point) or point
         values = np.array([float(x) for x in point], dtype=np.float64)
         if self._network.element != "float32":
             return values.tolist()
@@ -88,14 +119,14 @@ class Replayer:
             return Guarantee.EXACT, to_numpy(outputs)[0]
         return None
 
-    def _ask_runtime(self, query: Query, exact: tuple[Fraction, ...], inputs: np.ndarray):
+    def _ask_runtime(self, query: Query, exact: tuple[Fraction, ...]):
         """What onnxruntime says at the nearest point of the file's type: (unsafe, point was rounded, outputs)."""
         if not self._oracles:
             return None, False, None
-        nearest = inputs.astype(self._network.element)
-        rounded = any(Fraction(float(a)) != b for a, b in zip(nearest, exact, strict=True))
-        answers = [np.asarray(oracle.run(nearest[None, :]), dtype=np.float64)[0] for oracle in self._oracles]
-        return all(_unsafe(query, outputs) for outputs in answers), rounded, answers[0]
+        nearest = self._network.nearest(exact)
+        given = np.array([[float(x) for x in nearest]], dtype=np.float64)
+        answers = [np.asarray(oracle.run(given), dtype=np.float64)[0] for oracle in self._oracles]
+        return all(_unsafe(query, outputs) for outputs in answers), nearest != exact, answers[0]
 
 
 def _unsafe(query: Query, outputs: np.ndarray) -> bool:

@@ -98,6 +98,9 @@ def _property(name: str) -> dict:
     return {
         "kind": "property",
         "files": [{"path": property_.path, "sha256": property_.sha256}],
+        "vnnlib_version": "2.0" if property_.networks else "1.0",
+        "networks": [_declared(network) for network in property_.networks],
+        "semantics": property_.semantics.value,
         "inputs": property_.inputs,
         "outputs": property_.outputs,
         "boxes": len(property_.queries),
@@ -105,4 +108,14 @@ def _property(name: str) -> dict:
         "unsafe_polytopes": len(polytopes),
         "rows": sum(polytope.rows for polytope in polytopes),
         "strict_rows": sum(sum(polytope.strict) for polytope in polytopes),
+        "inputs_in_rows": 0 if property_.wiring is None else len(property_.wiring.watched),
     }
+
+
+def _declared(network) -> str:
+    """A network as its file declares it, on one line."""
+    sides = (
+        ", ".join(f"{tensor.name} {tensor.element} [{','.join(map(str, tensor.shape))}]" for tensor in tensors)
+        for tensors in (network.inputs, network.outputs)
+    )
+    return f"{network.name}: {' -> '.join(sides)}" + (f" ({' '.join(network.same_as)})" if network.same_as else "")

@@ -1,4 +1,4 @@
-"""`formalgr verify`: one network, one VNN-LIB property.
+"""`formalgr verify`: one VNN-LIB property and its network, or networks.
 
 In: Session. Out: the verdict word, the witness, exit code. Trust: as verify/pipeline.
 """
@@ -16,17 +16,20 @@ counterexample exists (it is printed, and was replayed), `unsat` that it is prov
 
 EPILOG = """
 what is printed
-  stdout  sat, unsat, unknown or timeout; after sat the witness ((X_0 v) ... (Y_0 v) ...)
+  stdout  sat, unsat, unknown or timeout; after sat the witness: ((X_0 v) ... (Y_0 v) ...), for VNN-LIB 2.0 a line
+          "name type [shape]" for every input and output, each followed by its values, one a line
   stderr  the guarantee level, the stage that decided, and what onnxruntime says of the witness in float32
           exact > float-sound (every rounding error bounded) > solver (float MILP within its tolerances) > none
   Semantics are real: the network is a function of real numbers, its weights are taken as exact. With --semantics
-  float32, unsat demands a margin larger than what float32 evaluation may err by, and sat a float32 input that
-  onnxruntime finds unsafe too (assumed: sums of products in any order; no TF32, quantisation or Winograd).
+  float32, also where a VNN-LIB 2.0 file declares float32, unsat demands a margin larger than what float32 evaluation
+  may err by, and sat float32 inputs that onnxruntime finds unsafe too (assumed: sums of products in any order; no TF32,
+  quantisation or Winograd).
 
 examples
   formalgr verify network.onnx property.vnnlib --timeout 60
   formalgr verify property.vnnlib.gz network.onnx.gz --json
-  formalgr verify network.onnx property.vnnlib --solver z3 --witness witness.txt --exit-code"""
+  formalgr verify network.onnx property.vnnlib --solver z3 --witness witness.txt --exit-code
+  formalgr verify query.vnnlib --network f=old.onnx --network g=new.onnx        # VNN-LIB 2.0, several networks"""
 
 NETWORK, PROPERTY = (".onnx", ".onnx.gz"), (".vnnlib", ".vnnlib.gz")
 
@@ -36,8 +39,17 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="network (.onnx) and property (.vnnlib) in any order, also .gz"
     )
+    parser.add_argument(
+        "--network",
+        dest="networks",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="the file of a network that a VNN-LIB 2.0 query declares; once for each that is not equal-to another",
+    )
     options.add_effort_options(parser, "time limit; when it is reached the verdict is timeout")
     options.add_semantics_option(parser)
+    parser.set_defaults(semantics=None)
     options.add_competition_option(parser)
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
     parser.add_argument("--witness", type=Path, metavar="FILE", help="also write the witness to this file")
@@ -47,53 +59,69 @@ def add_arguments(parser: options.Parser) -> None:
     options.add_run_options(parser)
 
 
-def files_of(args: argparse.Namespace) -> tuple[str, str]:
-    """(network, property) told by their names. Raises UsageError unless there is one of each."""
+def files_of(args: argparse.Namespace) -> tuple[str | dict[str, str], str]:
+    """(network, or networks by name, and property), told by their names. Raises UsageError unless they are there."""
     networks = [name for name in args.files if name.lower().endswith(NETWORK)]
     properties = [name for name in args.files if name.lower().endswith(PROPERTY)]
     other = [name for name in args.files if name not in networks and name not in properties]
     if other:
         raise UsageError(f"{other[0]} is neither a network (.onnx) nor a property (.vnnlib) by its name")
-    if len(networks) != 1 or len(properties) != 1:
+    if len(networks) != (0 if args.networks else 1) or len(properties) != 1:
         found = f"{len(networks)} networks and {len(properties)} properties"
-        raise UsageError(f"verify takes one network (.onnx) and one property (.vnnlib), got {found}")
-    return networks[0], properties[0]
+        takes = "one property beside --network" if args.networks else "one network (.onnx) and one property (.vnnlib)"
+        raise UsageError(f"verify takes {takes}, got {found}")
+    named: dict[str, str] = {}
+    for text in args.networks:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise UsageError(f"--network takes NAME=FILE, got {text!r}")
+        if name in named:
+            raise UsageError(f"--network {name} is given twice")
+        named[name] = file
+    return named or networks[0], properties[0]
 
 
 def run(session: Session) -> int:
     """Decide, print the word and the witness."""
-    network_file, property_file = files_of(session.args)
+    given, property_file = files_of(session.args)
     from formalgr.core.verdict import Semantics
     from formalgr.graph.network import load
     from formalgr.report import json as report_json
     from formalgr.report.files import write_text
     from formalgr.report.witness import result_text, vnnlib_witness
     from formalgr.report.words import guarantee_of, verdict_word
+    from formalgr.spec.joint import check_names
     from formalgr.spec.vnnlib_reader import read_vnnlib
     from formalgr.verify.options import VerifyOptions
     from formalgr.verify.property import verify_property
 
     args = session.args
+    property_ = read_vnnlib(property_file)
     effort = VerifyOptions(
         solver=args.solver,
         require=guarantee_of(args.require),
-        semantics=Semantics(args.semantics),
+        semantics=property_.semantics if args.semantics is None else Semantics(args.semantics),
         judged=args.competition,
         seed=args.seed,
     )
-    property_ = read_vnnlib(property_file)
-    network = load(network_file)
+    if isinstance(given, dict):
+        check_names(property_, given)
+        network = {name: load(file) for name, file in given.items()}
+    else:
+        network = load(given)
     with session.display() as display:
         outcome = verify_property(network, property_, effort, session.budget, display)
-    word = verdict_word(outcome)
-    witness = None if outcome.counterexample is None else vnnlib_witness(outcome.counterexample, args.competition)
+    networks = tuple(network.values()) if isinstance(network, dict) else (network,)
+    word, witness = verdict_word(outcome), None
+    if outcome.counterexample is not None:
+        witness = vnnlib_witness(outcome.counterexample, property_.networks, args.competition)
     if witness is not None and args.witness is not None:
         write_text(args.witness, witness + "\n")
     if args.result_file is not None:
         write_text(args.result_file, result_text(word, witness) + "\n")
     if args.json:
         provenance = report_json.Provenance(
-            sources=(*network.sources, property_),
+            sources=(*(source for one in networks for source in one.sources), property_),
             seed=args.seed,
             argv=session.argv,
             seconds=session.budget.elapsed,
@@ -101,11 +129,11 @@ def run(session: Session) -> int:
         session.result(report_json.text(report_json.result_document(outcome, provenance)))
     else:
         session.result(result_text(word, witness))
-    _explain(session, outcome, network)
+    _explain(session, outcome, [note for one in networks for note in one.notes])
     return session.exit_code(word)
 
 
-def _explain(session: Session, outcome, network) -> None:
+def _explain(session: Session, outcome, notes: list[str]) -> None:
     """The guarantee, the stage, and what onnxruntime says, as hints."""
     from formalgr.core.verdict import Verdict
     from formalgr.report.words import GUARANTEES, MEANINGS, STAGES
@@ -122,6 +150,6 @@ def _explain(session: Session, outcome, network) -> None:
         answer = {True: "yes", False: "NO", None: "not run"}[found.confirmed_float32]
         rounded = " (at the nearest float32 point)" if found.rounded else ""
         session.hint(f"confirmed_float32: {answer}, by onnxruntime on the original file{rounded}")
-    for note in (*outcome.notes, *network.notes):
+    for note in dict.fromkeys((*outcome.notes, *notes)):
         session.hint(f"note: {note}")
     session.hint(f"seconds: {session.budget.elapsed:.2f}")

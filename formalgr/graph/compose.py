@@ -5,7 +5,6 @@ running the two originals one after the other is refused).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ def _clips_to_unit(operator: Piecewise) -> bool:
 def _join(generator: Graph, classifier: Graph, stages: Sequence[Stage]) -> tuple[Graph, tuple[Shape, Shape] | None]:
     """The composed graph, and (shape given, shape taken) where a Reshape was put in that nobody asked for."""
     builder = GraphBuilder(generator.input_shape)
-    place = builder.append(_named(generator, "generator"), 0)
+    place = builder.append(generator.named("generator"), 0)
     for number, stage in enumerate(stages):
         operators = stage_operators(stage, builder.shape(place))
         try:
@@ -116,16 +115,12 @@ def _join(generator: Graph, classifier: Graph, stages: Sequence[Stage]) -> tuple
                 f"'transpose:...' or 'reshape:{','.join(str(size) for size in taken)}' to --between"
             )
         place = builder.add("between.layout", Reshape(taken), place)
-    builder.append(_named(classifier, "classifier"), place)
+    builder.append(classifier.named("classifier"), place)
     return builder.build(), layout
 
 
 def _squeezed(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
-
-
-def _named(graph: Graph, prefix: str) -> Graph:
-    return replace(graph, nodes=tuple(replace(node, name=f"{prefix}.{node.name}") for node in graph.nodes))
 
 
 def _only(ports: Sequence[Port], default: str) -> str:

@@ -74,6 +74,10 @@ class Graph:
         """Whether evaluation in rationals has no rounding."""
         return all(node.operator.rational for node in self.nodes)
 
+    def named(self, prefix: str) -> "Graph":
+        """The same network, its nodes called prefix.name."""
+        return replace(self, nodes=tuple(replace(node, name=f"{prefix}.{node.name}") for node in self.nodes))
+
     def to(self, arrays: Arrays) -> "Graph":
         """The same network with its weights in another namespace."""
         nodes = tuple(replace(node, operator=node.operator.to(arrays)) for node in self.nodes)

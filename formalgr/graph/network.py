@@ -3,8 +3,9 @@
 In: a path. Out: Network. Trust: sound (a graph that does not agree with onnxruntime on its own file is refused).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from formalgr.core.seeds import named_generator
 from formalgr.graph.graph import Graph
 from formalgr.graph.onnx_ports import Port
 from formalgr.graph.runtime import Oracle, Session
+from formalgr.graph.wiring import Wiring
 
 COMPARED = 32
 """Random inputs on which a file is compared with onnxruntime when it is read."""
@@ -39,6 +41,7 @@ class Network:
     `dropped` names a Softmax or LogSoftmax taken off its output: outputs are then logits, in the same order, and
     queries about the VALUES of outputs mean something else. element: float32 or float64, the type of the file's inputs.
     `inputs` and `outputs` are those of the file (none: no file behind it), packed in this order (graph/onnx_ports.py).
+    `wiring`: what is fed are coordinates that make the inputs of several files (graph/product.py).
     """
 
     graph: Graph
@@ -49,6 +52,15 @@ class Network:
     element: str = "float32"
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
+    wiring: Wiring | None = None
+
+    def nearest(self, point: Sequence[Fraction]) -> tuple[Fraction, ...]:
+        """The point nearest to an exact one at which the files get finite numbers of their type."""
+        exact = point if self.wiring is None else self.wiring.inputs_at(point)
+        limit = float(np.finfo(self.element).max)
+        held = np.clip(np.array([float(x) for x in exact], dtype=np.float64), -limit, limit).astype(self.element)
+        given = tuple(map(Fraction, held.tolist()))
+        return given if self.wiring is None else self.wiring.coordinates_at(given)
 
     @property
     def scores(self) -> int:

@@ -1,7 +1,7 @@
-"""Normal form of a property: boolean formulas over bounds and rows become input boxes, each with its unsafe set.
+"""Normal form of a property: boolean formulas over bounds and rows become cases, input boxes each with its clauses.
 
-In: bounds on inputs, rows over outputs, and / or. Out: Cases, Query. Trust: sound (each step is an equivalence over
-the reals; what has no such form raises PropertyError).
+In: bounds on single inputs, rows over outputs and inputs, and / or. Out: Cases. Trust: sound (each step is an
+equivalence over the reals; what grows beyond the limits raises PropertyError).
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,8 @@ from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
-from formalgr.core.box import RationalBox
-from formalgr.spec.query import Query
-from formalgr.spec.unsafe import Polytope, UnsafeSet
 from formalgr.spec.vnnlib_syntax import Source
 
-SPACE = Polytope((), (), ())
-"""All of the output space."""
-ZERO = Fraction(0)
 MAX_CLAUSES = 100_000
 """Most pairs of an input box and a polytope that one property may expand to."""
 MAX_PARTS = 10_000_000
@@ -24,13 +18,12 @@ MAX_PARTS = 10_000_000
 
 
 class Bound(NamedTuple):
-    """input[index] <= value (upper) or >= value; < or > when strict. `at` is its place in the source."""
+    """input[index] <= value (upper) or >= value; < or > when strict."""
 
     index: int
     upper: bool
     value: Fraction
     strict: bool
-    at: int
 
     def tightens(self, other: "Bound") -> bool:
         """Whether this bound excludes a point that the other one, on the same side of the same input, allows."""
@@ -40,7 +33,10 @@ class Bound(NamedTuple):
 
 
 class Row(NamedTuple):
-    """sum of a * output[j] over the (j, a) of terms <= bound; < when strict."""
+    """sum of a * variable over the (variable, a) of terms <= bound; < when strict.
+
+    Variable j >= 0 is output j, variable ~i = -1 - i is input i; terms are sorted.
+    """
 
     terms: tuple[tuple[int, Fraction], ...]
     bound: Fraction
@@ -106,20 +102,29 @@ def _merged(cases: Cases) -> Cases:
 
 
 class NormalForm:
-    """Builds the cases of one property and turns them into queries; errors point into its source."""
+    """Builds the cases of one property; errors point into its source."""
 
     def __init__(self, source: Source):
         self._source = source
         self._numbers: dict[Row, int] = {}
 
+    @property
+    def rows(self) -> list[Row]:
+        """All rows by their number."""
+        return list(self._numbers)
+
+    def number(self, row: Row) -> int:
+        """The number of a row; equal rows get the same."""
+        return self._numbers.setdefault(row, len(self._numbers))
+
     def row(self, row: Row) -> Cases:
-        """The formula of one row; equal rows get the same number."""
-        return [Case({}, (frozenset((self._numbers.setdefault(row, len(self._numbers)),)),))]
+        """The formula of one row."""
+        return [Case({}, (frozenset((self.number(row),)),))]
 
     def any_of(self, parts: Sequence[Cases], at: int) -> Cases:
         """The disjunction of the parts."""
         result = _merged([case for cases in parts for case in cases])
-        self._limit(sum(len(case.clauses) for case in result), 0, at)
+        self.check_size(sum(len(case.clauses) for case in result), 0, at)
         return result
 
     def all_of(self, parts: Sequence[Cases], at: int) -> Cases:
@@ -145,56 +150,12 @@ class NormalForm:
         inner = [sum(len(clause) for case in cases for clause in case.clauses) for cases in (first, second)]
         outer = [sum(len(case.bounds) for case in cases) for cases in (first, second)]
         parts = inner[0] * sizes[1] + inner[1] * sizes[0] + outer[0] * len(second) + outer[1] * len(first)
-        self._limit(sizes[0] * sizes[1], parts, at)
+        self.check_size(sizes[0] * sizes[1], parts, at)
         return _merged([Case(_meet(a.bounds, b.bounds), _both(a.clauses, b.clauses)) for a in first for b in second])
 
-    def _limit(self, clauses: int, parts: int, at: int) -> None:
-        """Raises PropertyError when a formula expands beyond the limits."""
+    def check_size(self, clauses: int, parts: int, at: int) -> None:
+        """Raises PropertyError when a formula, or what becomes of it, is beyond the limits."""
         if clauses > MAX_CLAUSES or parts > MAX_PARTS:
             size = f"{clauses} clauses" if clauses > MAX_CLAUSES else f"{parts} bounds and rows"
             limit = f"the limit is {MAX_CLAUSES} clauses and {MAX_PARTS} bounds and rows"
             raise self._source.error(at, f"the and / or here expand to {size}, {limit}; split the property")
-
-    def queries(self, cases: Cases, inputs: Sequence[int], outputs: int) -> tuple[Query, ...]:
-        """One query for each case; equal clauses share one unsafe set, equal rows one tuple of coefficients.
-
-        `inputs` holds the place where each input is declared. Raises PropertyError where a case leaves an input
-        unbounded or bounds it strictly.
-        """
-        self._limit(0, len(cases) * 2 * len(inputs) + len(self._numbers) * outputs, 0)
-        rows = [(_dense(row.terms, outputs), row.bound, row.strict) for row in self._numbers]
-        sets: dict[tuple[frozenset[int], ...], UnsafeSet] = {}
-        result = []
-        for number, case in enumerate(cases):
-            if case.clauses not in sets:
-                clauses = ([rows[index] for index in sorted(clause)] for clause in case.clauses)
-                polytopes = tuple(Polytope(*zip(*clause, strict=True)) if clause else SPACE for clause in clauses)
-                sets[case.clauses] = UnsafeSet(polytopes, outputs)
-            where = f" in box {number + 1} of {len(cases)}" if len(cases) > 1 else ""
-            result.append(Query(self._box(case, inputs, where), sets[case.clauses]))
-        return tuple(result)
-
-    def _box(self, case: Case, inputs: Sequence[int], where: str) -> RationalBox:
-        """The closed box of one case."""
-        sides: tuple[list[Fraction], list[Fraction]] = ([], [])
-        for index, place in enumerate(inputs):
-            for upper in (False, True):
-                bound = case.bounds.get((index, upper))
-                if bound is None:
-                    missing = f"no {'upper' if upper else 'lower'} bound{where}"
-                    way = f"add (assert ({'<=' if upper else '>='} X_{index} number))"
-                    raise self._source.error(place, f"unbounded input X_{index}: {missing}; {way}")
-                if bound.strict:
-                    what = f"a strict bound on input X_{index} is not supported, input boxes are closed"
-                    raise self._source.error(bound.at, f"{what}; write {'<=' if upper else '>='}")
-                sides[upper].append(bound.value)
-        return RationalBox(tuple(sides[0]), tuple(sides[1]))
-
-
-
-def _dense(terms: tuple[tuple[int, Fraction], ...], outputs: int) -> tuple[Fraction, ...]:
-    """The coefficients of all outputs."""
-    row = [ZERO] * outputs
-    for index, coefficient in terms:
-        row[index] = coefficient
-    return tuple(row)

@@ -21,7 +21,18 @@ from typing import NamedTuple
 from formalgr.core.errors import InputError, PropertyError
 
 TOKEN = re.compile(r';[^\r\n]*|"(?:[^"\\]|\\.)*"|[()\[\],]|[^\s()\[\],;"]+|"', re.DOTALL)
-"""Comments end at CR or LF (SMT-LIB 2.6, 3.1); strings, brackets and commas are VNN-LIB 2.0's."""
+"""VNN-LIB 1.0; comments end at CR or LF (SMT-LIB 2.6, 3.1)."""
+_BLANK = r"(?:\s|;[^\r\n]*+(?:[\r\n]|\Z))*+"
+TOKEN2 = re.compile(
+    r";[^\r\n]*"
+    rf"|[A-Za-z]\w*(?:-[A-Za-z]\w*)*(?:{_BLANK}\[{_BLANK}(?:[0-9]+{_BLANK}(?:,{_BLANK}[0-9]+{_BLANK})*)?\])?"
+    r"|-?[0-9.]+(?:[eE][+-]?[0-9]+)?"
+    r'|[()]|<[0-9]+\.[0-9]+>|[<>=!]=|"(?:[^"\\]|\\.)*"|\S',
+    re.DOTALL | re.ASCII,
+)
+"""VNN-LIB 2.0: a name takes the brackets behind it along, operators need no blanks around them."""
+VERSIONED = re.compile(rf"{_BLANK}\({_BLANK}vnnlib-version\b")
+"""How a source of VNN-LIB 2.0 begins."""
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,6}))?")
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 MAX_DEPTH = 200
@@ -88,13 +99,22 @@ class Source:
     sha256: str
 
     @cached_property
+    def versioned(self) -> bool:
+        """Whether the source begins with (vnnlib-version ...), as VNN-LIB 2.0 does and 1.0 does not."""
+        return VERSIONED.match(self.text) is not None
+
+    @property
+    def _token(self) -> re.Pattern:
+        return TOKEN2 if self.versioned else TOKEN
+
+    @cached_property
     def tokens(self) -> list[str]:
         """Every token in order, comments among them; offsets are found again only when an error needs one."""
-        return TOKEN.findall(self.text)
+        return self._token.findall(self.text)
 
     def error(self, at: int, what: str) -> PropertyError:
         """The error `what` with its caret under token number `at` (under the start of the text when there is none)."""
-        match = next(islice(TOKEN.finditer(self.text), at, None), None)
+        match = next(islice(self._token.finditer(self.text), at, None), None)
         return placed(self.name, self.text, match.start() if match else 0, what)
 
     def forms(self) -> Iterator[Form]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from formalgr.attacks.replay import Replayer
 from formalgr.bounds.float32 import float32_errors
-from formalgr.core.box import inward_float32, outward
+from formalgr.core.box import outward
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Counterexample, Outcome, Reason, Semantics, Verdict
 from formalgr.graph.network import Network
@@ -118,10 +118,6 @@ def _after(earlier: Outcome | None, outcome: Outcome) -> Outcome:
 
 def _confirmed(replayer: Replayer, query: Query, found: Counterexample) -> Counterexample | None:
     """A counterexample at the float32 point of the box nearest to the one found: over the reals and for onnxruntime."""
-    box = inward_float32([query.box])
-    near = np.clip(np.array([float(x) for x in found.point]), box.lower[0], box.upper[0]).astype(np.float32)
-    point = [Fraction(x) for x in near.tolist()]
-    if not query.box.contains(point):
-        return None
-    again = replayer.replay(query, point)
+    point = replayer.held(query, found.point)
+    again = None if point is None else replayer.replay(query, point)
     return again if again is not None and again.confirmed_float32 else None

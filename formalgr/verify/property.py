@@ -3,13 +3,15 @@
 In: Network, Property. Out: Outcome. Trust: sound (it repeats what the pipeline decided, in the weakest guarantee).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from formalgr.attacks.replay import in_inputs
 from formalgr.core.budget import Budget
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
 from formalgr.graph.network import Network
+from formalgr.spec.joint import joined
 from formalgr.spec.query import Property
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
@@ -19,7 +21,7 @@ FIRST_QUERIES = 64
 
 
 def verify_property(
-    network: Network,
+    network: Network | Mapping[str, Network],
     property_: Property,
     options: VerifyOptions | None = None,
     budget: Budget | None = None,
@@ -27,11 +29,12 @@ def verify_property(
 ) -> Outcome:
     """VIOLATED iff a query of the property is (its replayed point), HOLDS iff all are proven (the weakest guarantee).
 
-    Times are the sums over the queries that were worked on; `stage` is that of the violated, or of the last, query.
-    Raises PropertyError when the property does not fit the network.
+    A property that declares several networks gets them by their names. Without options the semantics are those that it
+    declares. Times are the sums over the queries that were worked on; `stage` is that of the violated, or of the last,
+    query. Raises PropertyError or UsageError when the property does not fit the networks.
     """
-    property_.check_against(network.graph.inputs, network.graph.outputs)
-    options, budget = options or VerifyOptions(), budget or Budget()
+    network = joined(property_, network)
+    options, budget = options or VerifyOptions(semantics=property_.semantics), budget or Budget()
     queries, outcomes, size = property_.queries, [], FIRST_QUERIES
     while len(outcomes) < len(queries):
         part = queries[len(outcomes) : len(outcomes) + size]
@@ -39,7 +42,10 @@ def verify_property(
         if any(outcome.verdict is Verdict.VIOLATED for outcome in outcomes):
             break
         size *= 2
-    return _together(outcomes, options.semantics)
+    outcome = _together(outcomes, options.semantics)
+    if outcome.counterexample is None or property_.wiring is None:
+        return outcome
+    return replace(outcome, counterexample=in_inputs(outcome.counterexample, property_.wiring, property_.outputs))
 
 
 def _together(outcomes: Sequence[Outcome], semantics: Semantics) -> Outcome:

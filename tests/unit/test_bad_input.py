@@ -228,6 +228,27 @@ def test_verify_takes_one_of_each(files, capsys, place, pick):
     assert "one network" in refused(capsys, place, ["verify", *(files[name] for name in pick)], 2)
 
 
+def test_networks_by_name(files, capsys, place):
+    """Too many, too few, misspelt or given twice: one line that says which."""
+    query = files["at"] / "q.vnnlib"
+    query.write_text(
+        "(vnnlib-version <2.0>)(declare-network f (declare-input X real [1,2]) (declare-output Y real [1,2]))"
+        "(assert (and (== X[0,0] 1.0) (== X[0,1] 1.0)))"
+    )
+    g, q = files["g"], str(query)
+    for words, code, what in [
+        ([q], 2, "one network (.onnx) and one property"),
+        ([q, g, "--network", f"f={g}"], 2, "one property beside --network"),
+        ([q, "--network", g], 2, "--network takes NAME=FILE"),
+        ([q, "--network", f"f={g}", "--network", f"f={g}"], 2, "--network f is given twice"),
+        ([q, "--network", f"h={g}"], 2, "declares f, no h"),
+        ([q, "--network", f"f={g}", "--network", f"h={g}"], 2, "declares f, no h"),
+        ([files["p"], "--network", f"f={g}"], 2, "VNN-LIB 1.0 and names no network"),
+        ([q, "--network", f"f={linear(files['at'] / 'three.onnx', np.ones((3, 2)))}"], 3, "has shape [1,2], in"),
+    ]:
+        assert what in refused(capsys, place, ["verify", *words], code)
+
+
 def test_verify_tells_files_by_their_names(files, capsys, place):
     assert "model.pt" in refused(capsys, place, ["verify", "model.pt", files["p"]], 2)
 

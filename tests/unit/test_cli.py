@@ -207,6 +207,27 @@ def test_verify_timeout_is_a_verdict(tmp_path, capsys):
     assert main([*words, "--exit-code"]) == 12
 
 
+PAIR = """(vnnlib-version <2.0>)
+(declare-network old (declare-input A TYPE [1,2]) (declare-output P TYPE [1,2]))
+(declare-network new (equal-to old) (declare-input B TYPE [1,2]) (declare-output Q TYPE [1,2]))
+(assert (and (>= A[0,0] 1.0) (<= A[0,0] 2.0) (>= A[0,1] -2.0) (<= A[0,1] -1.0)))
+(assert (and (== B[0,0] A[0,0]) (<= (- B[0,1] A[0,1]) 0.25) (>= (- B[0,1] A[0,1]) 0.0)))
+(assert (<= Q[0,0] (- P[0,0] 0.25)))"""
+
+
+def test_verify_takes_networks_by_name_and_prints_every_tensor(tiny, capsys, tmp_path):
+    """y_0 = 2 (x_0 - x_1) here, so that 0.25 less is reached at x_1 + 0.125."""
+    for element, semantics in (("real", "real"), ("float32", "float32")):
+        (tmp_path / "q.vnnlib").write_text(PAIR.replace("TYPE", element))
+        assert main(["verify", str(tmp_path / "q.vnnlib"), "--network", f"old={tiny[0]}"]) == 0
+        out, err = capsys.readouterr()
+        lines = out.splitlines()
+        assert lines[0] == "sat" and f"semantics: {semantics}" in err
+        assert lines[1::3] == [f"{name} {element} [1,2]" for name in "APBQ"]
+        values = [float(line) for k, line in enumerate(lines[1:]) if k % 3]
+        assert values[4] == values[0] and values[6] <= values[2] - 0.25
+
+
 def test_verify_is_asked_in_python(tiny):
     outcome = formalgr.verify(formalgr.load(tiny[0]), formalgr.read_vnnlib(tiny[1]))
     assert outcome.verdict is formalgr.Verdict.HOLDS

@@ -25,8 +25,13 @@ needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder of real 
 
 
 def holds_at(prop: Property, x: list[Fraction], y: list[Fraction]) -> bool:
-    """Whether the point is a violation according to the queries."""
-    return any(query.box.contains(tuple(x)) and query.unsafe.contains(tuple(y)) for query in prop.queries)
+    """Whether inputs and outputs are a violation according to the queries and their wiring."""
+    point, outputs = tuple(x), tuple(y)
+    if prop.wiring is not None:
+        point = prop.wiring.coordinates_at(x)
+        assert prop.wiring.inputs_at(point) == tuple(x)
+        outputs = (*y, *(x[index] for index in prop.wiring.watched))
+    return any(query.box.contains(point) and query.unsafe.contains(outputs) for query in prop.queries)
 
 
 DECIMALS = st.builds(Fraction, st.integers(-12, 12), st.sampled_from([1, 1, 2, 4]))
@@ -47,15 +52,17 @@ def terms(names):
     )
 
 
+SIGNS = st.sampled_from(["<=", ">=", "<", ">", "="])
+
+
 def comparisons():
-    """Trees of one comparison: over one input (not strict), or over outputs."""
-    inputs = [
-        st.tuples(st.sampled_from(["<=", ">=", "="]), terms([name]), terms([name])) for name in ("X_0", "X_1")
-    ]
-    plain = st.tuples(st.sampled_from(["<=", ">="]), st.sampled_from(["X_0", "X_1"]), st.sampled_from([-1, 0, 1]))
-    signs = st.sampled_from(["<=", ">=", "<", ">", "="])
-    outputs = st.tuples(signs, terms(["Y_0", "Y_1"]), terms(["Y_0", "Y_1"]))
-    return st.one_of(*inputs, plain, outputs)
+    """Trees of one comparison: over one input, over outputs, over both, or a distance of two inputs."""
+    one = [st.tuples(SIGNS, terms([name]), terms([name])) for name in ("X_0", "X_1")]
+    plain = st.tuples(SIGNS, st.sampled_from(["X_0", "X_1"]), st.sampled_from([-1, 0, 1]))
+    distance = st.tuples(SIGNS, st.just(("-", "X_1", "X_0")), st.sampled_from([-1, 0, Fraction(1, 2)]))
+    outputs = st.tuples(SIGNS, terms(["Y_0", "Y_1"]), terms(["Y_0", "Y_1"]))
+    joint = st.tuples(SIGNS, terms(["X_0", "X_1", "Y_0"]), terms(["X_0", "X_1", "Y_1"]))
+    return st.one_of(*one, plain, distance, outputs, outputs, joint)
 
 
 FORMULAS = st.recursive(
@@ -109,23 +116,57 @@ def written(tree, rng: random.Random) -> str:
     return f"({text}{rng.choice(['', ' '])})"
 
 
+NAMES = ["X_0", "X_1", "Y_0", "Y_1"]
+
+
+def points(rng: random.Random):
+    """Points of which many satisfy equations: integers and halves, inputs often equal."""
+    for _ in range(40):
+        point = {name: Fraction(rng.randint(-10, 10), rng.choice([1, 1, 2, 3])) for name in NAMES}
+        if rng.random() < 0.5:
+            point["X_1"] = point["X_0"] + Fraction(rng.choice([-2, -1, 0, 0, 1, 2]), 2)
+        if rng.random() < 0.3:
+            point["Y_0"] = point[rng.choice(["X_0", "Y_1"])]
+        yield point
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(FORMULAS, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_queries_mean_what_the_formula_says(formulas, rng):
     bounds = [(sign, name, limit) for name in ("X_0", "X_1") for sign, limit in ((">=", -4), ("<=", 4))]
     asserted = [*formulas, *bounds]
     rng.shuffle(asserted)
-    names = ["X_0", "X_1", "Y_0", "Y_1"]
-    text = "".join(f"(declare-const {name} Real)" for name in names)
+    text = "".join(f"(declare-const {name} Real)" for name in NAMES)
     text += "".join(f"\n(assert {written(tree, rng)})" for tree in asserted)
     prop = parse_vnnlib(text, "p.vnnlib")
-    boxes = [(query.box.lower, query.box.upper) for query in prop.queries]
-    assert len(set(boxes)) == len(boxes)
-    for _ in range(40):
-        point = {name: Fraction(rng.randint(-10, 10), rng.choice([1, 1, 2, 3])) for name in names}
+    for point in points(rng):
         expected = all(truth_of_tree(tree, point) for tree in asserted)
         assert holds_at(prop, [point["X_0"], point["X_1"]], [point["Y_0"], point["Y_1"]]) == expected
 
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(FORMULAS, max_size=2),
+    st.sampled_from(["<=", "<"]),
+    st.sampled_from([1, -1, 2, Fraction(1, 2), 3]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_relations_that_are_always_asserted_mean_what_they_say(formulas, sign, factor, bounded, rng):
+    """X_1 near factor * X_0: a coordinate of its own (factor 3 has no inverse in float64 and may stay rows)."""
+    distance = ("-", "X_1", ("*", factor, "X_0"))
+    asserted = [*formulas, (sign, distance, Fraction(1, 2)), (">=", distance, rng.choice([0, Fraction(-1, 2)]))]
+    asserted += [(">=", "X_0", -4), ("<=", "X_0", 4)]
+    asserted += [(">=", "X_1", -5), ("<", "X_1", 4)] if bounded else []
+    rng.shuffle(asserted)
+    text = "".join(f"(declare-const {name} Real)" for name in NAMES)
+    text += "".join(f"\n(assert {written(tree, rng)})" for tree in asserted)
+    prop = parse_vnnlib(text, "p.vnnlib")
+    for point in points(rng):
+        if rng.random() < 0.8:
+            point["X_1"] = factor * point["X_0"] + rng.choice([Fraction(1, 2), 0, Fraction(-1, 2), Fraction(1, 3)])
+        expected = all(truth_of_tree(tree, point) for tree in asserted)
+        assert holds_at(prop, [point["X_0"], point["X_1"]], [point["Y_0"], point["Y_1"]]) == expected
 
 
 def truth_of_text(text: str, point: dict[str, Fraction]) -> bool:
@@ -234,9 +275,12 @@ def test_foreign_syntax_files_are_refused_with_a_place():
             headline, _, caret = str(error).split("\n")
             assert re.fullmatch(r"[^\n]*:\d+:\d+: [^\n]+; [^\n]+", headline) and caret.endswith("^")
             refused[path.name] = headline
-    assert all("is not read yet" in refused[path.name] for path in CASES.glob("vnnlib2_syntax/*.vnnlib"))
-    others = {name for name, headline in refused.items() if "is not read yet" not in headline}
-    assert others == {
+    assert refused.keys() == {
+        "initialized.vnnlib",  # VNN-LIB 2.1
+        "intermediate_nodes.vnnlib",  # declares a hidden node
+        "mnist.vnnlib",  # an excerpt: most pixels have no bounds
+        "multiple_networks.vnnlib",  # most inputs of its networks have no bounds
+        "test_linearise.vnnlib",  # the same
         "linearizenn2024_prop_10_10_0_io_MALFORMED.vnnlib",
         "test_assert_operator_not_implemented.vnnlib",
         "test_command_not_implemented.vnnlib",

@@ -205,9 +205,9 @@ def test_a_large_file_is_read_in_linear_time():
     declared = "".join(f"(declare-const X_{i} Real)\n" for i in range(10_000))
     bounds = "".join(f"(assert (<= X_{i} 0.{i}17))\n(assert (>= X_{i} -0.{i}3))\n" for i in range(10_000))
     unsafe = "(assert (or (and (<= Y_0 Y_1)) (and (>= Y_0 9))))"
-    start = time.perf_counter()
+    start = time.process_time()
     (query,) = read(declared + "(declare-const Y_0 Real)(declare-const Y_1 Real)" + bounds + unsafe).queries
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
     assert query.box.inputs == 10_000 and query.box.upper[9_999] == Fraction(999917, 10**6)
 
 
@@ -224,9 +224,6 @@ BAD = [
     (f"{ONE}\n((assert (<= X_0 1)))", 2, 2, "parentheses where the name of a command belongs"),
     ("(declare-sore X_0 2)", 1, 2, "unknown command `declare-sore`"),
     ("(check-sat)", 1, 2, "unknown command `check-sat`"),
-    ("(vnnlib-version <2.0>)(declare-network N", 1, 1, "VNN-LIB 2.0 is not read yet"),
-    ("; x\n(vnnlib-version <2.1>)", 2, 1, "VNN-LIB 2.1 is not read yet"),
-    ("(vnnlib-version)", 1, 1, "VNN-LIB of unknown version is not read yet"),
     ("(declare-const X_0)", 1, 1, "malformed declaration"),
     ("(declare-const X_0 (Real))", 1, 1, "malformed declaration"),
     ("(declare-fun X_0 Real)", 1, 1, "malformed declaration"),
@@ -270,11 +267,6 @@ BAD = [
     (f"{ONE}\n(assert (<= (* 1e300 (* 1e300 Y_0)) 0))", 2, 9, "the constraint on Y_0 leaves float64's range"),
     (f"{ONE}\n(assert (<= (* 1e-309 Y_0) 0))", 2, 13, "a product of numbers leaves float64's range"),
     (f"{ONE}\n(assert (<= (* 1e-300 X_0) 1e300))", 2, 9, "the bound on X_0 is outside float64's range"),
-    (f"{ONE}\n(assert (or (<= Y_0 X_0)))", 2, 13, "a constraint that ties X_0 to outputs is not supported"),
-    ("(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)\n(assert (<= X_0 X_1))", 2, 9,
-     "a constraint that ties X_0 to X_1 is not supported"),
-    (f"{ONE}\n{BOX}\n(assert (< X_0 0.5))", 3, 9, "a strict bound on input X_0 is not supported"),
-    (f"{ONE}\n{BOX}\n(assert (> X_0 -1.0))", 3, 9, "a strict bound on input X_0 is not supported"),
     (f"{ONE}\n(assert (<= X_0 1))", 1, 16, "unbounded input X_0: no lower bound"),
     (f"{ONE}\n(assert (>= X_0 1))", 1, 16, "unbounded input X_0: no upper bound"),
     (f"{ONE}(assert (or {BOX[8:-1]} (and (>= X_0 1) (<= Y_0 1))))", 1, 16, "no upper bound in box 2 of 2"),
