@@ -9,6 +9,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import NumericalError
 from formalgr.core.verdict import Reason, Verdict
 from formalgr.runs.sweep import Record, Task
+from formalgr.solvers.marabou_backend import PeerAnswer
 
 
 def double(number: int) -> int:
@@ -70,3 +71,13 @@ def behave(task: Task) -> Record:
         except MemoryError:
             return Record(Verdict.UNKNOWN, budget.elapsed, reason=Reason.MEMORY)
     return Record(Verdict.HOLDS, 0.5, notes=(str(os.getpid()),))
+
+
+def peer_says(network: Path, property_: Path, budget: Budget) -> PeerAnswer:
+    """A peer that prints, calls every property violated at the origin, and fails on properties that it cannot read."""
+    os.write(1, b"noise of native code")
+    if b"strange" in property_.read_bytes():
+        raise RuntimeError("no idea\nwhat this is")
+    if b"; open" in property_.read_bytes():
+        return PeerAnswer("ERROR", None, None)
+    return PeerAnswer("sat", Verdict.VIOLATED, (0.0, 0.0))

@@ -3,6 +3,7 @@
 In: Session. Out: results in a folder, a summary on stdout, exit code. Trust: as runs/sweep.
 """
 
+import argparse
 from pathlib import Path
 
 from formalgr.cli import options
@@ -20,7 +21,7 @@ the list
   Without a header every line is network, property, timeout, as in the competition.
 
 what is written to --out
-  results.csv    the layout of VNN-COMP: category, network, property, 0, result, seconds
+  results.csv    the layout of VNN-COMP: category, network, property, 0, result, seconds; results-TOOL.csv for peers
   results.jsonl  one document an instance, with the witness
   junit.xml      a wrong verdict fails, an error errs, an undecided instance is skipped
   cactus.svg     how many instances are decided within how many seconds
@@ -29,11 +30,14 @@ what is written to --out
   Seconds run from the hand-out of an instance to its answer, reading its files included; the worker is already running.
 
 with --exit-code
-  0 all decided, 6 a verdict is wrong, 11 some are not decided
+  0 all decided, 6 a verdict is wrong or tools contradict each other, 11 some are not decided
 
 examples
   formalgr bench instances.csv --timeout 60 --jobs 2
   formalgr bench acasxu/instances.csv --out acasxu-run --json --exit-code"""
+
+
+PEER_NAMES = ("marabou",)
 
 
 def add_arguments(parser: options.Parser) -> None:
@@ -45,10 +49,22 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
     group = parser.add_argument_group("work")
     group.add_argument("--jobs", type=options.count, default=1, metavar="N", help="worker processes (default 1)")
+    group.add_argument(
+        "--tools", type=_peers, default=(), metavar="LIST", help="other verifiers that do the same list: marabou"
+    )
     options.add_memory_option(group)
     group.add_argument("--fresh", action="store_true", help="forget what an earlier run in --out has finished")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the results and the ledger (see above)")
     options.add_run_options(parser)
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    """Names of peers; formalgr itself always runs."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in PEER_NAMES:
+            raise argparse.ArgumentTypeError(f"must name some of {', '.join(PEER_NAMES)}, got {name!r}")
+    return names
 
 
 def run(session: Session) -> int:
@@ -59,11 +75,13 @@ def run(session: Session) -> int:
     from formalgr.report.words import VERDICTS
     from formalgr.runs.instances import read_instances
     from formalgr.runs.ledger import Ledger
-    from formalgr.runs.sweep import OWN, sweep
+    from formalgr.runs.peers import peer
+    from formalgr.runs.sweep import OWN, Verifier, sweep
 
     args = session.args
     instances = read_instances(args.list, VERDICTS)
     settings = _settings(session)
+    tools = [(OWN, Verifier(settings.local)), *((name, peer(name)) for name in args.tools)]
     category = vnncomp.category_of(args.list)
     args.out = args.out or Path("formalgr-out") / f"bench-{category}"
     check_folder(args.out)
@@ -71,9 +89,11 @@ def run(session: Session) -> int:
     ledger = args.out / "ledger.sqlite"
     if args.fresh:
         _forget(ledger)
+    rows = []
     with Ledger(ledger, settings.settings) as kept, session.display() as display:
-        records = sweep(instances, settings, kept, display)
-    rows = [Row(OWN, instance, record) for instance, record in zip(instances, records, strict=True)]
+        for tool in tools:
+            records = sweep(instances, settings, kept, display, tool)
+            rows += [Row(tool[0], instance, record) for instance, record in zip(instances, records, strict=True)]
     document = _write(session, rows, settings.settings, category)
     if args.json:
         session.result(document)
@@ -123,8 +143,9 @@ def _write(session: Session, rows: list, settings: dict, category: str) -> str:
         sources=(), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
     )
     document = report_json.text(report_sweep.bench_document(rows, settings, provenance))
-    own = [row for row in rows if row.tool == OWN]
-    write_text(args.out / "results.csv", results_csv(own, category))
+    for tool in dict.fromkeys(row.tool for row in rows):
+        name = "results.csv" if tool == OWN else f"results-{tool}.csv"
+        write_text(args.out / name, results_csv([row for row in rows if row.tool == tool], category))
     write_text(args.out / "results.jsonl", report_sweep.json_lines(rows))
     write_text(args.out / "junit.xml", report_sweep.junit(rows, category))
     write_text(args.out / "bench.json", document + "\n")
@@ -138,12 +159,14 @@ def _print(session: Session, rows: list) -> None:
     from formalgr.report import sweep as report_sweep
     from formalgr.report import text
 
-    out = text.console()
-    wrong = [row for row in rows if row.wrong]
-    if wrong:
-        text.say(out, f"WRONG: {len(wrong)} verdicts contradict the expected ones\n", "bold red")
-        out.print(report_sweep.rows_table(wrong, "red"))
-        text.say(out, "")
+    out = text.console(wide=True)
+    alarms = (("contradict the expected ones", [row for row in rows if row.wrong]),)
+    alarms += (("contradict each other", report_sweep.contradictions(rows)),)
+    for told, wrong in alarms:
+        if wrong:
+            text.say(out, f"WRONG: {len(wrong)} verdicts {told}\n", "bold red")
+            out.print(report_sweep.rows_table(wrong, "red"))
+            text.say(out, "")
     undecided = [row for row in rows if not row.decided]
     if undecided:
         text.say(out, f"not decided: {len(undecided)} of {len(rows)}\n")
@@ -153,8 +176,10 @@ def _print(session: Session, rows: list) -> None:
 
 
 def _exit_code(session: Session, rows: list) -> int:
+    from formalgr.report.sweep import contradictions
+
     if not session.args.exit_code:
         return 0
-    if any(row.wrong for row in rows):
+    if any(row.wrong for row in rows) or contradictions(rows):
         return 6
     return 0 if all(row.decided for row in rows) else session.exit_code("unknown")

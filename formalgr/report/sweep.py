@@ -120,6 +120,15 @@ class Summary:
         }
 
 
+def contradictions(rows: list[Row]) -> list[Row]:
+    """Rows of the instances on which tools come to different verdicts."""
+    decided: dict[Instance, set[Verdict]] = {}
+    for row in rows:
+        if row.decided:
+            decided.setdefault(row.instance, set()).add(row.record.verdict)
+    return [row for row in rows if row.decided and len(decided[row.instance]) > 1]
+
+
 def bench_document(rows: list[Row], settings: dict, provenance: Provenance) -> dict:
     """The sweep (schema formalgr.bench/1); counts are those of formalgr, or of the first tool where it did not run."""
     tools = list(dict.fromkeys(row.tool for row in rows))
@@ -176,6 +185,7 @@ def _xml_text(words: str) -> str:
 def rows_table(rows: list[Row], style: str | None = None) -> Table:
     """Instances with verdict, expectation, seconds, and why there is no verdict."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), style=style or "")
+    table.add_column("tool", no_wrap=True)
     for name in ("network", "property"):
         table.add_column(name, overflow="fold")
     table.add_column("verdict", no_wrap=True)
@@ -184,7 +194,7 @@ def rows_table(rows: list[Row], style: str | None = None) -> Table:
     table.add_column("why", overflow="fold")
     for row in rows:
         names = [Path(name).name.removesuffix(".gz") for name in (row.instance.onnx, row.instance.vnnlib)]
-        cells = (*names, row.word, row.expected or "", f"{row.record.seconds:.2f}", row.why or "")
+        cells = (row.tool, *names, row.word, row.expected or "", f"{row.record.seconds:.2f}", row.why or "")
         table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
 

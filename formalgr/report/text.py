@@ -76,9 +76,17 @@ def numbers_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Tab
     return table
 
 
-def console() -> Console:
-    """The console of stdout: plain text without colours unless it is a terminal; NO_COLOR is honoured."""
-    return Console(highlight=False, markup=False)
+WIDE = 240
+"""Columns of a log, where nothing has to be folded."""
+
+
+def console(wide: bool = False) -> Console:
+    """The console of stdout: plain text without colours unless it is a terminal; NO_COLOR is honoured.
+
+    `wide`: where it is no terminal, lines are as long as tables of file names need.
+    """
+    out = Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, width=WIDE) if wide and not out.is_terminal else out
 
 
 def say(out: Console, sentence: str, style: str | None = None) -> None:

@@ -207,7 +207,7 @@ def sweep(
 ) -> list[Record]:
     """One Record per instance, in order; what the ledger knows is not done again, what is finished is in it at once.
 
-    `tool`: a name and a picklable callable that decides in place of formalgr, under the same limits.
+    `tool`: the name that records are kept under and the picklable callable that decides; formalgr where it is None.
     """
     name, function = tool or (OWN, Verifier(options.local))
     tasks = [Task(instance, options.limit(instance)) for instance in instances]

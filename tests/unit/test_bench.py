@@ -270,6 +270,67 @@ def test_a_network_is_read_once(folder, monkeypatch):
     assert len(read) == 1
 
 
+# ---------------------------------------------------------------- peers
+
+
+def with_peer(folder: Path, monkeypatch) -> list[str]:
+    """A list whose first instance the peer gets wrong, and words that run it with a peer that answers in tests."""
+    import formalgr.runs.peers as module
+
+    monkeypatch.setattr(module, "PEERS", {"marabou": ("json", worker_functions.peer_says)})
+    for name, comment in (("strange", "; strange"), ("open", "; open")):
+        text = (folder / "violated.vnnlib").read_text()
+        (folder / f"{name}.vnnlib").write_text(f"{comment}\n{text}")
+    (folder / "packed.vnnlib.gz").write_bytes(gzip.compress((folder / "violated.vnnlib").read_bytes()))
+    names = ("holds", "violated", "strange", "open", "packed")
+    return ["bench", listed(folder, *(f"d.onnx,{name}.vnnlib,30" for name in names)), "--tools", "marabou"]
+
+
+def test_a_peer_does_the_same_list(folder, monkeypatch, capfd):
+    """Its noise does not reach stdout, its errors are those of the instance, its points are replayed."""
+    assert main([*with_peer(folder, monkeypatch), "--out", "run", "--json", "--quiet"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    theirs = [row for row in document["rows"] if row["tool"] == "marabou"]
+    assert [row["verdict"] for row in theirs] == ["sat", "sat", "error", "unknown", "sat"]
+    assert theirs[0]["why"] == "its point does not replay over the reals" and theirs[1]["why"] is None
+    assert theirs[2]["why"] == "RuntimeError: no idea what this is" and "it says ERROR" in theirs[3]["why"]
+    assert {row["guarantee"] for row in theirs} == {"none"}
+    assert document["decided"] == document["tools"]["formalgr"]["decided"] == 5
+    assert document["tools"]["marabou"]["decided"] == 3
+    assert Path("run/results-marabou.csv").read_text().count("\n") == Path("run/results.csv").read_text().count("\n")
+    assert "marabou: 3 of 5" in Path("run/cactus.svg").read_text()
+
+
+def test_tools_that_contradict_each_other_are_shown_first(folder, monkeypatch, capfd):
+    """Nobody knows the right verdict here, and one of them is wrong."""
+    assert main([*with_peer(folder, monkeypatch), "--out", "run", "--exit-code", "--quiet"]) == 6
+    out = capfd.readouterr().out
+    assert out.startswith("WRONG: 2 verdicts contradict each other") and "does not replay" in out
+
+
+def test_a_peer_that_is_not_there(folder, monkeypatch, capsys):
+    """Exit code 4 and the name of the extra, before anything is done; an unknown one is a usage error."""
+    import formalgr.runs.peers as module
+
+    monkeypatch.setattr(module, "PEERS", {"marabou": ("no_such_package", None)})
+    words = ["bench", listed(folder, *BOTH), "--out", "run", "--tools"]
+    assert main([*words, "marabou"]) == 4
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "pip install 'formalgr[marabou]'" in err and not Path("run").exists()
+    assert main([*words, "nnenum"]) == 2
+    assert "marabou" in capsys.readouterr().err
+
+
+def test_marabou(folder, capfd):
+    """The real one, where it is installed."""
+    pytest.importorskip("maraboupy", reason="the extra marabou is not installed")
+    assert main(["bench", listed(folder, *BOTH), "--tools", "marabou", "--json", "--quiet", "--out", "run"]) == 0
+    rows = json.loads(capfd.readouterr().out)["rows"]
+    assert [(row["tool"], row["verdict"], row["why"]) for row in rows[2:]] == [
+        ("marabou", "unsat", None), ("marabou", "sat", None),
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------- resuming
 
 
