@@ -12,6 +12,9 @@ from formalgr.solvers.highs_backend import HighsBackend
 from formalgr.solvers.pulp_backend import CbcBackend
 from formalgr.solvers.z3_backend import Z3Backend
 
+INSTALL = {"highspy": "highspy", "pulp": "'pulp>=3.3.1,<4'", "z3": "z3-solver"}
+"""What pip calls the packages."""
+
 BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (HighsBackend, CbcBackend, Z3Backend)}
 
 
@@ -26,5 +29,6 @@ def backend(name: str) -> Backend:
         raise UsageError(f"unknown solver {name!r}{hint} (solvers: {', '.join(BACKENDS)})")
     kind = BACKENDS[name]
     if importlib.util.find_spec(kind.package) is None:
-        raise MissingDependency(f"the solver {name} needs the Python package {kind.package}, which is not installed")
+        way = f"pip install {INSTALL[kind.package]}"
+        raise MissingDependency(f"the solver {name} needs the Python package {kind.package}, which is missing: {way}")
     return kind()
