@@ -90,7 +90,7 @@ class PgdAttack(Attack):
                 target = targets(unsafe, slack, rank)
             slope = gradient(graph, values, unsafe.matrix[worst_row(unsafe, slack, target)])
             size = self.step * (1.0 - 0.95 * step / self.steps)
-            points = representable(points - size * reach * np.sign(slope), box)
+            points = representable(points - size * reach * np.nan_to_num(np.sign(slope)), box)
         return best.better(points, unsafe.excess(graph.evaluate(points)))
 
 

@@ -13,6 +13,7 @@ What this version can read and decide, one item a line; the questions of the VNN
 EPILOG = """
 examples
   formalgr supports --onnx-operators
+  formalgr supports --onnx-operators --markdown > docs/operators.md
   formalgr supports --solvers --json
   formalgr supports --multiple-network-theories"""
 
@@ -39,6 +40,9 @@ def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
     parser.add_argument("--onnx-operators", action="store_true", help="the ONNX operators that have a meaning here")
     parser.add_argument(
+        "--markdown", action="store_true", help="with --onnx-operators: the page docs/operators.md, what each one means"
+    )
+    parser.add_argument(
         "--onnx-opset-versions", action="store_true", help="the oldest and the newest opset that is read"
     )
     for name, (what, _) in ANSWERS.items():
@@ -57,6 +61,13 @@ def run(session: Session) -> int:
     from formalgr.solvers.registry import BACKENDS
 
     args = session.args
+    if args.markdown:
+        if not args.onnx_operators or args.json:
+            raise UsageError("--markdown is a form of --onnx-operators: formalgr supports --onnx-operators --markdown")
+        from formalgr.report.operators import operators_page
+
+        session.result(operators_page())
+        return 0
     lists: dict[str, list] = {}
     if args.onnx_operators:
         lists["onnx_operators"] = sorted(REGISTRY)
