@@ -18,7 +18,7 @@ from formalgr.core.linear import LinearForm
 from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
-from formalgr.search.branch import widest_influence
+from formalgr.search.branch import branch
 from formalgr.search.contract import contract
 from formalgr.search.relax import State as Inherited
 from formalgr.search.relax import join_states, relaxer_of
@@ -264,11 +264,11 @@ class BranchAndBound:
         if keep.size == 0:
             return None, cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
-        axes = widest_influence(box[keep], form, still[keep][:, self._unsafe.owners].astype(np.float64))
-        twice = np.concatenate([np.arange(keep.size), np.arange(keep.size)])
+        rows = still[keep][:, self._unsafe.owners].astype(np.float64)
+        children, parents = branch(box[keep], form, lower[keep], rows)
         if state is not None:
-            state = self._relaxer.descend(state[left[keep]])[twice]
-        return _Chunk(box[keep].split(axes), owner[keep][twice], state), cells
+            state = self._relaxer.descend(state[left[keep]])[parents]
+        return _Chunk(children, owner[keep][parents], state), cells
 
     def _within_rounding(self, form: LinearForm, lower: np.ndarray, still: np.ndarray) -> np.ndarray:
         """Boxes that would be safe but for twice the rounding error of a rational network, (batch,) bool."""

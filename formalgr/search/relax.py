@@ -14,7 +14,7 @@ import numpy as np
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder, lower_forms
-from formalgr.bounds.folded import costs, pull, unit_bounds
+from formalgr.bounds.folded import unit_bounds
 from formalgr.core import arrays as arrays_of
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem
@@ -94,11 +94,11 @@ class FoldedRelaxer(Relaxer):
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
         if state is None:
             folded = fold(self.graph, box, self.rows)
-            system, bounds, relaxed = folded.system, folded.bounds, folded.relaxed
+            system, bounds, backward = folded.system, folded.bounds, folded.backward
         else:
             system = state.system
-            bounds, relaxed = unit_bounds(system, box, state.bounds)
-        form = pull(system, relaxed, system.outputs, system.sizes[-1], costs(system, relaxed))
+            bounds, backward = unit_bounds(system, box, state.bounds)
+        form = backward.form(system.outputs, system.sizes[-1])
         return form, box.minimum(form), State(system, bounds)
 
     def unstable(self, box: Box, state: State | None) -> np.ndarray:

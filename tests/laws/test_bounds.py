@@ -10,7 +10,7 @@ import pytest
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder, lower_forms
-from formalgr.bounds.folded import costs, pull, unit_bounds
+from formalgr.bounds.folded import unit_bounds
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.bounds.interval import IntervalBounder
 from formalgr.core.arrays import RATIONAL, Arrays, to_numpy
@@ -218,7 +218,6 @@ def test_systems_of_the_zoo_agree_in_torch(row):
     for arrays in (Arrays(), Arrays(kind="torch")):
         rows = Rows(arrays.asarray(row.query.unsafe.matrix), arrays.asarray(row.query.unsafe.bounds))
         folded = fold(row.network.graph.to(arrays), Box(low, high).to(arrays), rows)
-        cost = costs(folded.system, folded.relaxed)
-        form = pull(folded.system, folded.relaxed, folded.system.outputs, folded.system.sizes[-1], cost)
+        form = folded.backward.form(folded.system.outputs, folded.system.sizes[-1])
         results.append(to_numpy(Box(low, high).to(arrays).minimum(form)))
     assert np.allclose(*results, rtol=1e-12, atol=1e-12)
