@@ -16,15 +16,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from formalgr.core.arrays import cast, copy, namespace, zeros
+from formalgr.core.arrays import cast, copy, namespace, to_numpy, zeros
 from formalgr.core.box import Box
-from formalgr.core.errors import NumericalError
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, dtype_name, gamma, underflow
 
 WIDE = "float64"
 """The precision of rows that close a box."""
+
+NOISE_SHARE = 0.02
+"""Radii of float32 bounds, beside the widths of the unstable units they are for, above which float64 is worth its time:
+they do not shrink with the box, so that boxes around a kink would never close."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Backward:
         self._columns: list[_Columns] = []
         self._negligible = xp.stack([0.0 * reach[:, 0] + NEGLIGIBLE[name] for name in (narrow, WIDE)], axis=1)
         self._total = 1.0 + xp.sum(reach, axis=1)
+        self._noise, self._spread = 0.0 * self._total, 0.0 * self._total
         self._cost = self._own_cost(reach, self._factors(0))
 
     def _factors(self, rows: int):
@@ -126,7 +130,7 @@ class Backward:
         return (inherited + xp.stack(own, axis=2)) * SLACK
 
     def add(self, block: Block, size, bounds: tuple, reach) -> None:
-        """The rows of `block` become units: their bounds, and bounds `reach` of the units' magnitudes, (batch, rows)."""
+        """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes."""
         xp = namespace(size)
         hinge = hinges(*bounds, block.cap)
         factors = self._factors(block.rows)
@@ -134,7 +138,11 @@ class Backward:
         if hinge.lower_offset is not None:
             offset = offset + xp.abs(hinge.lower_offset)
         entering = [f * (size + block.radius) for f in factors]
-        passed = self._errors(block, size) + xp.stack(entering, axis=2)
+        errors = self._errors(block, size)
+        unstable = xp.where(block.unstable(bounds), 1.0 + 0.0 * size, 0.0 * size)
+        self._noise = self._noise + xp.sum(unstable * errors[:, :, 0], axis=1)
+        self._spread = self._spread + xp.sum(unstable * (bounds[1] - bounds[0]), axis=1)
+        passed = errors + xp.stack(entering, axis=2)
         replaced = slope[:, :, None] * passed + xp.stack([f * offset for f in factors], axis=2)
         cost = self._own_cost(reach, factors) + replaced * SLACK
         self._cost = xp.concat([self._cost, cost], axis=1)
@@ -142,6 +150,11 @@ class Backward:
         self.relaxed.append(hinge)
         self._blocks.append(block)
         self._columns.append(_Columns.of(block, hinge, self._narrow))
+
+    @property
+    def noisy(self) -> np.ndarray:
+        """Boxes over which float32 says little about their units, (batch,) bool."""
+        return to_numpy(self._noise > NOISE_SHARE * self._spread)
 
     def bounds(self, block: Block, size, box: Box) -> tuple:
         """Sound (lower, upper) of rows over the symbols so far, (batch, rows) each; size as in FoldedSystem.sizes."""
@@ -223,19 +236,12 @@ def _substitute(coefficients, constant, columns: list[_Columns]) -> tuple:
     return coefficients, constant
 
 
-def unit_bounds(system: FoldedSystem, box: Box, known: list) -> tuple[list, Backward]:
+def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, Backward]:
     """Bounds (lower, upper) of the rows of every block over the boxes, and the pass that relaxes all its units.
 
-    known: bounds that hold already (of a larger box), intersected. Raises NumericalError when float64 overflows.
+    known: bounds that hold already (of a larger box), intersected. narrow: float32 or float64. Raises NumericalError
+    where it overflows.
     """
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _unit_bounds(system, box, known, "float32")
-    except NumericalError:
-        return _unit_bounds(system, box, known, WIDE)
-
-
-def _unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, Backward]:
     xp = namespace(system.reach)
     backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
     bounds, start = [], system.inputs
@@ -247,3 +253,4 @@ def _unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tu
         backward.add(block, size, bounds[-1], system.reach[:, start:stop])
         start = stop
     return bounds, backward
+

@@ -16,7 +16,6 @@ from formalgr.bounds.folded import WIDE, Backward
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
-from formalgr.core.errors import NumericalError
 from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
 from formalgr.core.linear import check_bounds
 from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference, underflow
@@ -296,19 +295,11 @@ def _pieces(low: np.ndarray, high: np.ndarray, breakpoints: np.ndarray, caps: np
     return piece, open_
 
 
-def fold(graph: Graph, box: Box, rows: Rows) -> Folded:
+def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE) -> Folded:
     """Folded systems of the quantities rows.matrix . output - rows.bounds over each box; see `foldable`.
 
-    Raises NumericalError when bounds overflow in float64.
+    narrow: the arithmetic of backward bounds of units, float32 or float64. Raises NumericalError where they overflow.
     """
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _fold(graph, box, rows, "float32")
-    except NumericalError:
-        return _fold(graph, box, rows, WIDE)
-
-
-def _fold(graph: Graph, box: Box, rows: Rows, narrow: str) -> Folded:
     folder = _Folder(graph, box, narrow)
     values: list[_Value | None] = [folder.input()]
     for index, node in enumerate(graph.nodes, start=1):

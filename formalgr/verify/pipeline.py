@@ -293,11 +293,14 @@ class _Search:
             self.found[query] = counterexample
         return counterexample is not None
 
-    def attack(self, queries: np.ndarray) -> np.ndarray:
-        """Gradient descent on the queries; which ones are violated."""
+    def attack(self, queries: np.ndarray, doublings: int) -> np.ndarray:
+        """Gradient descent on the queries, which ones are violated: quickly at first, then from 2^doublings times the
+        starts and with a closer look at the best points."""
         batch, started = self.batch, self.batch.budget.elapsed
         chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
-        found = attack(batch.network, chosen, batch.options.pgd, batch.context)
+        pgd = batch.options.pgd
+        method = replace(pgd, points=pgd.points << doublings, zooms=pgd.zooms if doublings else ())
+        found = attack(batch.network, chosen, method, batch.context)
         for index, counterexample in found.items():
             self.found[int(queries[index])] = counterexample
             self.decider[int(queries[index])] = Stage.ATTACK
