@@ -54,7 +54,3 @@ class Refused(FormalgrError):
 
 class NumericalError(FormalgrError):
     """A bound became NaN: never repaired, always an error (exit code 1)."""
-
-
-class Unbounded(NumericalError):
-    """An operator has no finite bounds over a box (a quotient by what may be 0): a query about it is unknown."""

@@ -9,8 +9,7 @@ import numpy as np
 
 from formalgr.core.arrays import namespace
 from formalgr.core.local import Local
-from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Recipe, Shape
-from formalgr.operators.bilinear import matmul_of_values
+from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.reshape import Reshape, Transpose, count
 
@@ -95,8 +94,8 @@ def gemm(spec: NodeSpec) -> tuple[Operator, ...]:
     return (Transpose((1, 0)), dense) if spec.attribute("transA", 0) else (dense,)
 
 
-def matmul(spec: NodeSpec) -> Recipe:
-    """MatMul by a constant matrix, from the right or from the left (exact), or of two values."""
+def matmul(spec: NodeSpec) -> tuple[Operator, ...]:
+    """MatMul by a constant matrix, from the right or from the left."""
     spec.only()
     if spec.constants[1] is not None:
         weights = spec.weights(1)
@@ -106,7 +105,7 @@ def matmul(spec: NodeSpec) -> Recipe:
         weights = _squeezed(spec, weights)
         return (Dense(np.ascontiguousarray(weights)),)
     if spec.constants[0] is None:
-        return matmul_of_values(spec)
+        raise spec.refuse("MatMul of two computed values is not linear")
     left, shape = _squeezed(spec, spec.weights(0)), spec.shapes[0]
     dense = Dense(np.ascontiguousarray(left.T))
     if len(shape) == 1:

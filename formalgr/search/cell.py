@@ -2,7 +2,7 @@
 
 In: Graph, sound bounds of its nodes, rational box, polytope. Out: Program without an objective. Trust: sound: every
 input of the box whose output lies in the polytope is a point of the program, and for a graph that is `exact` and
-`rational` there are no other points.
+`rational` there are no other points (an irrational weight is its nearest float64 with its error as a variable).
 
 Float bounds only say which piece of an activation a unit is on; the arithmetic is rational. What is left are the inputs
 and two variables per unstable unit, so that an exact solver meets a problem of the size of the tie.
@@ -18,6 +18,7 @@ from formalgr.core.box import RationalBox
 from formalgr.core.exact import RATIONAL_NAMESPACE, fraction, rational, rational_array
 from formalgr.core.linear import Interval
 from formalgr.core.program import Program, Sense
+from formalgr.core.rounding import NEGLIGIBLE, gamma
 from formalgr.graph.graph import Graph
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.piecewise import Piecewise
@@ -36,12 +37,12 @@ def cell_program(graph: Graph, bounds: NodeBounds, box: RationalBox, polytope: P
     for index, node in enumerate(graph.nodes, start=1):
         inputs = [values[i] for i in node.inputs]
         if isinstance(node.operator, LinearMap):
-            values.append(cell.linear(node.operator, inputs))
+            values.append(cell.linear(node.operator, inputs, [boxes[i] for i in node.inputs]))
         elif isinstance(node.operator, Piecewise):
             values.append(cell.piecewise(node.operator, inputs[0], boxes[node.inputs[0]], boxes[index]))
         else:
-            arguments = tuple(cell.variables(values[i], boxes[i]) for i in node.inputs)
-            values.append(cell.symbols(node.operator.encode(cell.constraints, arguments, boxes[index])))
+            arguments = cell.variables(inputs[0], boxes[node.inputs[0]])
+            values.append(cell.symbols(node.operator.encode(cell.constraints, (arguments,), boxes[index])))
     cell.restrict(values[-1], polytope)
     return cell.constraints.program(inputs=tuple(range(box.inputs)))
 
@@ -74,10 +75,21 @@ class _Cell:
         missing = RATIONAL_NAMESPACE.zeros((len(self.places) - len(value.columns), *value.columns.shape[1:]))
         return np.concatenate([value.columns, missing], axis=0)
 
-    def linear(self, operator: LinearMap, values: list[_Value]) -> _Value:
-        """A linear map of columns and constants."""
+    def linear(self, operator: LinearMap, values: list[_Value], boxes: list[Interval]) -> _Value:
+        """A linear map of columns and constants; where its weights are rounded, with what that changes as a symbol."""
         columns = operator.apply(*(self._widened(value) for value in values))
-        return _Value(columns, operator.evaluate(*(value.constant for value in values)))
+        made = _Value(columns, operator.evaluate(*(value.constant for value in values)))
+        return made if operator.rational else self._rounded(made, operator, boxes)
+
+    def _rounded(self, value: _Value, operator: LinearMap, boxes: list[Interval]) -> _Value:
+        """The value plus one new symbol per element: within the error of the operator's weights, gamma_n magnitude."""
+        size = operator.magnitude(*(rational_array(box.magnitude)[None] for box in boxes)) + operator.offset_size()
+        error = Fraction(gamma(operator.terms, "float64"))
+        reach = [error * (fraction(x) + Fraction(NEGLIGIBLE["float64"])) for x in size.reshape(-1)]
+        ends = np.array([[-x for x in reach], reach], dtype=object)
+        symbols = self.symbols(self.constraints.variables(*ends))
+        columns = self._widened(value) + symbols.columns.reshape(-1, *value.columns.shape[1:])
+        return _Value(columns, value.constant)
 
     def variables(self, value: _Value, box: Interval, units: np.ndarray | None = None) -> np.ndarray:
         """Variables equal to elements of the value: all, in its shape, or the flat `units`, with bounds of `box`."""

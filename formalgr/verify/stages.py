@@ -87,8 +87,7 @@ def _solve_polytope(
         if counterexample is not None:
             return SolverFinding(counterexample=counterexample)
     if backend.exact and answer.status is Status.INFEASIBLE:
-        # the encoding of an irrational operator holds its nearest float64 constants
-        return SolverFinding(proven=Guarantee.FLOAT_SOUND if graph.rational else Guarantee.SOLVER)
+        return SolverFinding(proven=Guarantee.FLOAT_SOUND)
     if not backend.exact and answer.status is not Status.INFEASIBLE:
         if answer.bound is not None and float(answer.bound) > SOLVER_MARGIN:
             return SolverFinding(proven=Guarantee.SOLVER)
@@ -96,6 +95,8 @@ def _solve_polytope(
         return SolverFinding(reason=Reason.RELAXATION, note=f"{backend.name}: the relaxation has a point")
     if answer.status is Status.OPTIMAL:
         return SolverFinding(reason=Reason.NUMERICS, note=f"{backend.name}: minimum {float(answer.bound or 0.0):.3g}")
+    if backend.exact and answer.status is Status.FEASIBLE:
+        return SolverFinding(reason=Reason.NUMERICS, note=f"{backend.name}: a point within the errors of the weights")
     reason = Reason.TIMEOUT if budget.expired else Reason.SOLVER
     return SolverFinding(reason=reason, note=f"{backend.name}: {answer.status.value} {answer.why}".strip())
 

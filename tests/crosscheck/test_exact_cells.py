@@ -1,105 +1,141 @@
-"""The fast engine against exact enumeration of linear cells on random tiny networks: verdicts must be equal.
+"""The yardstick itself: exact cells against grids, volumes, onnxruntime and planted lies.
 
-Half of the networks have multiples of 1/8 as weights, so that kinks, ties and flat pieces meet; thresholds lie at the
-exact minimum and at 1e-15 to 1e-2 beside it. At the minimum itself the truth is VIOLATED in one point.
+What tests/exact_cells.py says decides whether the engine is wrong, so it is checked by other means than its own.
 """
 
+from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
+from scipy.spatial import ConvexHull, QhullError
 
 from formalgr.core.box import RationalBox
-from formalgr.core.budget import Budget
-from formalgr.core.verdict import Verdict
-from formalgr.graph.graph import Graph, GraphBuilder
-from formalgr.operators.clip import clip_table
-from formalgr.operators.dense import Dense
-from formalgr.spec.query import Query
+from formalgr.core.exact import fraction, rational_array, to_float
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Stage, Verdict
+from formalgr.graph.runtime import Session
+from formalgr.operators.registry import REGISTRY
 from formalgr.spec.unsafe import Polytope, UnsafeSet
-from formalgr.verify.pipeline import verify_batch
-from tests.exact_cells import cells_of, minimum, reaches
-from tests.zoo import activation, network_of
+from tests.exact_cells import cells_of, unsafe_points
+from tests.fuzz import fault, read_network
+from tests.onnx_meaning import BENT, PlainNetwork, Step
+from tests.random_networks import random_network
+from tests.random_queries import draw_case
 
-GAPS = [Fraction(sign, 10**digits) for digits in (2, 6, 9, 12, 15) for sign in (-1, 1)] + [Fraction(0)]
-"""Threshold minus exact minimum of the row: negative holds, zero and positive are violated."""
-
-
-def _numbers(random: np.random.Generator, shape) -> np.ndarray:
-    if random.random() < 0.5:
-        return random.integers(-12, 13, size=shape).astype(np.float64) / 8.0
-    return random.normal(size=shape).astype(np.float32).astype(np.float64)
+CASES = [draw_case(7, index) for index in range(40)]
 
 
-def _network(random: np.random.Generator) -> Graph:
-    """2 inputs, one or two hidden layers of 2 to 4 units, 2 outputs; any piecewise linear activation."""
-    builder = GraphBuilder((1, 2))
-    last, width = 0, 2
-    for layer in range(random.integers(1, 3)):
-        units = int(random.integers(2, 5))
-        last = builder.add(f"d{layer}", Dense(_numbers(random, (width, units)), _numbers(random, units)), last)
-        kind = random.choice(["Relu", "LeakyRelu", "Abs", "Clip", "HardSigmoid"])
-        if kind == "Clip":
-            last = builder.add(f"a{layer}", clip_table(-0.5, 0.75), last)
-        elif kind == "LeakyRelu":
-            last = builder.chain(f"a{layer}", activation("LeakyRelu", (1, units), alpha=0.25), last)
-        elif kind == "HardSigmoid":  # its affine part is a layer of its own
-            last = builder.add(f"s{layer}", Dense(np.eye(units) * 0.25, np.full(units, 0.5)), last)
-            last = builder.add(f"a{layer}", clip_table(0.0, 1.0), last)
-        else:
-            last = builder.chain(f"a{layer}", activation(str(kind), (1, units)), last)
-        width = units
-    builder.add("out", Dense(_numbers(random, (width, 2)), _numbers(random, 2)), last)
-    return builder.build()
+def _grid(box: RationalBox, each: int) -> np.ndarray:
+    """Exact points of the box, corners included, (points, inputs)."""
+    ends = zip(box.lower, box.upper, strict=True)
+    axes = [[low + (high - low) * Fraction(k, each - 1) for k in range(each)] for low, high in ends]
+    return rational_array(np.array(list(product(*axes)), dtype=object))
 
 
-def _box(random: np.random.Generator) -> RationalBox:
-    low = [Fraction(int(k), 8) for k in random.integers(-12, 8, size=2)]
-    width = [Fraction(int(k), 10) for k in random.integers(1, 20, size=2)]
-    return RationalBox(tuple(low), tuple(a + w for a, w in zip(low, width, strict=True)))
+def _is_unsafe(network: PlainNetwork, point, unsafe: UnsafeSet) -> bool:
+    return bool(unsafe_points(network.evaluate(rational_array(np.array([point], dtype=object))), unsafe)[0])
 
 
-def _decide(graph: Graph, queries: list[Query]) -> list[Verdict]:
-    return [outcome.verdict for outcome in verify_batch(network_of(graph), queries, budget=Budget(60.0))]
+def test_values_at_vertices_are_the_networks_own():
+    for case in CASES:
+        for cells in {id(q.cells): q.cells for q in case.questions}.values():
+            assert np.all(case.network.evaluate(cells.points) == cells.outputs)
 
 
-def _check(seed: int) -> tuple[int, int]:
-    """One network at every gap; (decided, asked). Wrong verdicts fail at once."""
-    random = np.random.default_rng(seed)
-    graph, box = _network(random), _box(random)
-    cells = cells_of(graph, box)
-    row = (Fraction(1), Fraction(-1)) if random.random() < 0.5 else (Fraction(1), Fraction(0))
-    least = minimum(cells, row)
-    decided = 0
-    unsafe = [UnsafeSet((Polytope((row,), (least + gap,), (False,)),), 2) for gap in GAPS]
-    for gap, verdict in zip(GAPS, _decide(graph, [Query(box, one) for one in unsafe]), strict=True):
-        truth = Verdict.VIOLATED if gap >= 0 else Verdict.HOLDS
-        assert verdict in (truth, Verdict.UNKNOWN), f"seed {seed}, gap {gap}: {verdict}, truth {truth}"
-        decided += verdict is truth
-    return decided, len(GAPS)
+def test_no_grid_point_contradicts_the_enumeration():
+    """Exact values on a grid lie between the extremes, and an unsafe grid point means a witness."""
+    unsafe = 0
+    for case in CASES:
+        for question in case.questions:
+            box, cells = question.query.box, question.cells
+            outputs = case.network.evaluate(_grid(box, 9 if box.inputs == 2 else 5))
+            for place in range(outputs.shape[1]):
+                row = tuple(Fraction(int(k == place)) for k in range(outputs.shape[1]))
+                least, most = cells.extremes(row)
+                assert least <= fraction(min(outputs[:, place])) and fraction(max(outputs[:, place])) <= most
+            found = bool(np.any(unsafe_points(outputs, question.query.unsafe)))
+            assert question.truth is Verdict.VIOLATED or not found
+            unsafe += found
+    assert unsafe > 20
 
 
-def test_verdicts_equal_exact_enumeration():
-    total = np.sum([_check(seed) for seed in range(30)], axis=0)
-    # at gaps 0 and 1e-15 there is no float proof either way: exact arithmetic decides what is left of them
-    assert total[0] == total[1], f"decided {total[0]} of {total[1]}"
+def test_witnesses_are_unsafe_points_of_the_box():
+    for case in CASES:
+        for question in case.questions:
+            if question.witness is not None:
+                assert question.query.box.contains(question.witness)
+                assert _is_unsafe(case.network, question.witness, question.query.unsafe)
 
 
-@pytest.mark.slow
-def test_verdicts_equal_exact_enumeration_on_many_networks():
-    for seed in range(1000, 1500):
-        _check(seed)
+def test_cells_cover_the_box():
+    """Their volumes add up to that of the box (in floats, by another library's convex hulls)."""
+    for case in CASES:
+        box, cells = case.questions[0].query.box, case.questions[0].cells
+        widths = np.array([float(b - a) for a, b in zip(box.lower, box.upper, strict=True)])
+        if not np.all(widths > 1e-3):
+            continue
+        total = 0.0
+        for vertices in cells.vertices():
+            try:
+                total += ConvexHull(to_float(vertices)).volume
+            except QhullError:  # flat: no volume
+                continue
+        assert total == pytest.approx(np.prod(widths), rel=1e-6)
 
 
-def test_conjunctions_equal_exact_clipping():
-    """Two rows that must hold together: the search may not treat them one by one."""
-    for seed in range(200, 240):
-        random = np.random.default_rng(seed)
-        graph, box = _network(random), _box(random)
-        cells = cells_of(graph, box)
-        rows = ((Fraction(1), Fraction(0)), (Fraction(0), Fraction(1)))
-        bounds = tuple(minimum(cells, row) + Fraction(int(random.integers(1, 20)), 16) for row in rows)
-        unsafe = UnsafeSet((Polytope(rows, bounds, (False, False)),), 2)
-        (verdict,) = _decide(graph, [Query(box, unsafe)])
-        truth = Verdict.VIOLATED if reaches(cells, unsafe) else Verdict.HOLDS
-        assert verdict in (truth, Verdict.UNKNOWN), f"seed {seed}: {verdict}, truth {truth}"
+def test_known_cells():
+    """max(|x|, |y|) on the square: 8 triangles; the minimum 0 is reached in one point, so strictly nowhere."""
+    steps = (
+        Step("Abs", ("x",), "a", {}), Step("ReduceMax", ("a",), "m", {"axes": [1], "keepdims": 1}),
+    )
+    box = RationalBox((Fraction(-1), Fraction(-1)), (Fraction(1), Fraction(1)))
+    cells = cells_of(PlainNetwork((1, 2), steps, {}), box)
+    assert len(cells.cells) == 8 and all(len(vertices) == 3 for vertices in cells.vertices())
+    assert cells.extremes((Fraction(1),)) == (0, 1)
+    at_zero = Polytope(((Fraction(1),),), (Fraction(0),), (False,))
+    assert cells.witness(UnsafeSet((at_zero,), 1)) == (0, 0)
+    assert cells.witness(UnsafeSet((replace(at_zero, strict=(True,)),), 1)) is None
+    assert cells.minimum_within((Fraction(-1),), at_zero) == 0
+
+
+def test_meanings_agree_with_onnxruntime():
+    """The plain float32 evaluation of random networks is what onnxruntime computes, up to rounding."""
+    random, seen = np.random.default_rng(5), set()
+    for _ in range(250):
+        network, tags = random_network(random, "float32")
+        if tags & {"cancelling biases", "subnormal scales", "weights wide"}:
+            continue  # float32 evaluations differ as they like
+        points = random.normal(size=(4, network.inputs)).astype(np.float32)
+        theirs = Session(network.onnx(), "random network").run(points)
+        ours = network.evaluate(points)
+        assert ours.dtype == np.float32
+        assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * (1.0 + np.abs(theirs).max()))
+        seen |= {step.kind for step in network.steps}
+    assert seen >= set(BENT) and seen <= set(REGISTRY), set(BENT) - seen
+
+
+def _violated(point) -> Outcome:
+    made = Counterexample(point, np.array([float(x) for x in point]), np.zeros(1), Guarantee.EXACT)
+    return Outcome(Verdict.VIOLATED, Guarantee.EXACT, Stage.ATTACK, counterexample=made)
+
+
+def test_a_planted_lie_is_seen():
+    """HOLDS where a point is unsafe, VIOLATED where it holds, points outside the box or with safe outputs."""
+    lies = 0
+    for case in CASES[:12]:
+        network, _ = read_network(case.network)
+        for question in case.questions:
+            corner = question.query.box.lower
+            if question.truth is Verdict.VIOLATED:
+                told = [Outcome(Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS)]
+                points = [tuple(x - 1 for x in corner)]
+                if not _is_unsafe(case.network, corner, question.query.unsafe):
+                    points.append(corner)
+            else:
+                told, points = [], [corner]
+            told += [_violated(point) for point in points]
+            for outcome in told:
+                assert fault(case, question, network, outcome) is not None
+                lies += 1
+    assert lies > 60

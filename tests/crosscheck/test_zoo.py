@@ -19,6 +19,8 @@ def test_names_are_unique():
 @pytest.mark.parametrize("row", ROWS)
 def test_the_pipeline_decides_the_zoo(row):
     outcome = verify(row.network, row.query, VerifyOptions(), Budget(LIMIT_SECONDS))
+    if not row.decidable and outcome.verdict is Verdict.UNKNOWN:
+        return
     assert outcome.verdict is row.expected, (row.why, outcome)
     assert outcome.guarantee >= Guarantee.FLOAT_SOUND
     if outcome.verdict is Verdict.VIOLATED:
@@ -30,7 +32,7 @@ def test_the_pipeline_decides_the_zoo(row):
 def test_solvers_agree_with_the_zoo(row, solver):
     outcome = verify(row.network, row.query, VerifyOptions(solver=solver), Budget(LIMIT_SECONDS))
     assert outcome.verdict in (row.expected, Verdict.UNKNOWN), (row.why, outcome)
-    if solver == "z3" and row.network.graph.exact:
+    if solver == "z3" and row.network.graph.exact and row.decidable:
         assert outcome.verdict is row.expected, "exact arithmetic decides every piecewise linear row"
 
 
