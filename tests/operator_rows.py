@@ -143,6 +143,34 @@ def _elementwise(table: Table) -> None:
     table.one("training mode false", "Dropout", shape, X, scalar(0.5), np.array(False), opset=13)
 
 
+def _curved(table: Table) -> None:
+    shape = (1, 2, 3, 2)
+    for op_type in ("Exp", "Sin", "Cos", "Softplus", "Elu", "Selu", "Celu"):
+        table.one("", op_type, shape)
+    table.one("alpha", "Elu", (1, 4), alpha=0.3, opset=8)
+    table.one("alpha gamma", "Selu", (1, 4), alpha=0.7, gamma=1.3)
+    table.one("alpha", "Celu", (1, 4), alpha=0.3)
+    for exponent in (1.0, 2.0, 3.0, 4.0, 7.0):
+        table.one(f"exponent {exponent:g}", "Pow", shape, X, scalar(exponent))
+    table.one("whole exponent, spread", "Pow", (1, 3), X, np.array([[2], [2]], np.int64), opset=12)
+    table.one("", "Sign", shape)
+    table.one("default axis", "Softmax", (1, 4))
+    for op_type in ("Softmax", "LogSoftmax"):
+        small = ("Mul", [X, "c"], "h", {})
+        for axis, opset in ((-1, 17), (1, 17), (1, 11)):
+            tail = [(op_type, ["h"], "s", {"axis": axis}), ("Neg", ["s"], "y", {})]
+            table.chain(f"{op_type} over axis {axis} in opset {opset}", (1, 2, 3), [small, *tail],
+                        {"c": scalar([0.25])}, opset=opset)
+    above = [("Abs", [X], "a", {}), ("Add", ["a", "c"], "h", {})]
+    for op_type in ("Log", "Sqrt", "Reciprocal"):
+        table.chain(f"{op_type} above 0", (1, 5), [*above, (op_type, ["h"], "y", {})], {"c": scalar([0.25])})
+    table.chain("Reciprocal below 0", (1, 5), [*above, ("Neg", ["h"], "n", {}), ("Reciprocal", ["n"], "y", {})],
+                {"c": scalar([0.5])})
+    for exponent in (0.5, -1.0, -3.0):
+        table.chain(f"Pow by {exponent:g}", (1, 4), [*above, ("Pow", ["h", "e"], "y", {})],
+                    {"c": scalar([1.0]), "e": scalar(exponent)})
+
+
 def _arithmetic(table: Table) -> None:
     for op_type in ("Add", "Sub", "Mul", "Div"):
         table.one("constant", op_type, (1, 4), X, weights(4, seed=1) + np.float32(3.0))
@@ -165,6 +193,18 @@ def _arithmetic(table: Table) -> None:
         table.chain(f"{op_type} of three values", (1, 2, 2), [
             ("Abs", [X], "h", {}), ("Transpose", [X], "t", {"perm": [0, 2, 1]}), (op_type, [X, "h", "t"], "y", {})])
     table.one("opset 8", "Max", (1, 4), X, weights(4), opset=8)
+    table.chain("Mul of two values", (1, 4), [("Relu", [X], "h", {}), ("Mul", ["h", X], "y", {})])
+    table.chain("Mul of a value and itself", (1, 4), [("Mul", [X, X], "y", {})])
+    table.chain("Mul of values of two shapes", (1, 2, 3), [
+        ("ReduceSum", [X], "h", {"keepdims": 1}), ("Mul", [X, "h"], "y", {})])
+    positive = [("Abs", [X], "a", {}), ("Add", ["a", "c"], "h", {})]
+    table.chain("Div of two values", (1, 4), [*positive, ("Div", [X, "h"], "y", {})], {"c": scalar([0.5])})
+    table.chain("Div of a constant", (1, 4), [*positive, ("Div", ["c", "h"], "y", {})], {"c": weights(4) + scalar(2)})
+    table.chain("MatMul of two values", (1, 2, 3), [
+        ("Transpose", [X], "t", {"perm": [0, 2, 1]}), ("MatMul", [X, "t"], "y", {})])
+    table.chain("MatMul of values of two ranks", (2, 1, 3), [
+        ("Squeeze", [X, "c"], "t", {}), ("Transpose", ["t"], "h", {}), ("MatMul", [X, "h"], "y", {})],
+        {"c": integers(1)})
     statistics = [weights(3, seed=k) for k in (4, 5, 6)] + [np.abs(weights(3, seed=7)) + np.float32(0.3)]
     table.one("", "BatchNormalization", (1, 3, 2, 2), X, *statistics)
     table.one("opset 8", "BatchNormalization", (1, 3), X, *statistics, opset=8, epsilon=0.01, momentum=0.9)
@@ -329,7 +369,8 @@ def _chains(table: Table) -> None:
 
 def _all() -> tuple[OperatorRow, ...]:
     table = Table()
-    for fill in (_elementwise, _arithmetic, _dense, _convolutions, _pooling, _reductions, _moving, _copying, _chains):
+    values = (_elementwise, _curved, _arithmetic, _dense, _convolutions, _pooling, _reductions)
+    for fill in (*values, _moving, _copying, _chains):
         fill(table)
     return tuple(table.rows)
 

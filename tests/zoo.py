@@ -16,7 +16,9 @@ from formalgr.operators.base import NodeSpec
 from formalgr.operators.clip import clip_table
 from formalgr.operators.combine import AddConstant
 from formalgr.operators.dense import Dense
+from formalgr.operators.powers import Power
 from formalgr.operators.registry import build
+from formalgr.operators.reshape import Slice
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import wrong_label
 from formalgr.spec.unsafe import Polytope, UnsafeSet
@@ -261,5 +263,46 @@ def _operators() -> list[Row]:
     ]
 
 
-ZOO = [*_simple(), *_rounding(), *_operators()]
+def of_two(*parts) -> Network:
+    """A network of two inputs: recipes by ONNX name, each with the numbers of what it reads (0, 1: the inputs)."""
+    builder = GraphBuilder((1, 2))
+    slices = (Slice(((0, 1, 1), (k, k + 1, 1))) for k in range(2))
+    places = [builder.add(f"x{k}", piece, 0) for k, piece in enumerate(slices)]
+    for name, *sources in parts:
+        inputs = [places[k] for k in sources]
+        shapes = tuple(builder.shape(place) for place in inputs)
+        spec = NodeSpec(name, 17, {}, (None,) * len(inputs), (True,) * len(inputs), shapes, name,
+                        sources=tuple(map(str, sources)))
+        places.append(builder.chain(f"n{len(places)}", build(spec), *inputs))
+    return network_of(builder.build())
+
+
+def _curved() -> list[Row]:
+    square, sine = chain(1, Power(2)), chain(1, "Sin")
+    saddle, share = of_two(("Mul", 0, 1)), of_two(("Sub", 1, 0), ("Mul", 0, 2))
+    quotient, top = of_two(("Div", 0, 1)), of_two(("Max", 0, 1))
+    step, soft = chain(1, "Sign"), chain(1, ([[1], [0]], [0, 0]), "Softmax")
+    unit, here, ratio = box((-1, 1), (-1, 1)), box((0, 1), (1, 1)), box((0, 1), (2, 4))
+    zero, first = both(((1,), "0.5"), ((-1,), "0.5")), below(-1, 0, bound="-0.74")
+    return [
+        Row("square-floor", square, Query(box((-1, 1)), below(1, bound="-0.001")), Verdict.HOLDS, "a square is >= 0"),
+        Row("square-zero", square, Query(box((-1, 2)), below(1)), Verdict.VIOLATED, "0 at the single point 0"),
+        Row("sine-arch", sine, Query(box((0, 3)), below(1, bound="-0.001")), Verdict.HOLDS, "sin >= 0 on [0, pi]"),
+        Row("sine-past-pi", sine, Query(box((0, "3.2")), below(1, bound="-0.05")), Verdict.VIOLATED, "sin 3.2 = -.058"),
+        Row("saddle", saddle, Query(unit, below(1, bound="-1.001")), Verdict.HOLDS, "|x y| <= 1"),
+        Row("saddle-reached", saddle, Query(unit, below(1, bound="-0.99")), Verdict.VIOLATED, "-1 at (-1, 1)"),
+        Row("parabola", share, Query(here, below(-1, bound="-0.26")), Verdict.HOLDS, "x (1 - x) <= 1/4"),
+        Row("parabola-top", share, Query(here, below(-1, bound="-0.25")), Verdict.VIOLATED, "1/4 at 1/2 alone"),
+        Row("quotient", quotient, Query(ratio, below(-1, bound="-0.51")), Verdict.HOLDS, "x / y <= 1/2"),
+        Row("quotient-reached", quotient, Query(ratio, below(-1, bound="-0.5")), Verdict.VIOLATED, "1 / 2"),
+        Row("larger", top, Query(unit, both(((1,), "-0.5"))), Verdict.VIOLATED, "both inputs at -1"),
+        Row("larger-floor", top, Query(unit, below(1, bound="-1.001")), Verdict.HOLDS, "max(x, y) >= x >= -1"),
+        Row("step", step, Query(box(("1e-9", 1)), below(1, bound="0.999")), Verdict.HOLDS, "1 right of 0"),
+        Row("step-at-zero", step, Query(box((-1, 1)), zero), Verdict.VIOLATED, "sign(0) = 0"),
+        Row("softmax", soft, Query(box((0, 1)), first), Verdict.HOLDS, "e / (1 + e) = .7311"),
+        Row("softmax-reached", soft, Query(box((0, 1)), below(-1, 0, bound="-0.73")), Verdict.VIOLATED, ".7311 at 1"),
+    ]
+
+
+ZOO = [*_simple(), *_rounding(), *_operators(), *_curved()]
 """All rows; names are unique."""

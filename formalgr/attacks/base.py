@@ -22,6 +22,10 @@ class Candidates:
     points: np.ndarray
     excess: np.ndarray
 
+    def __post_init__(self):
+        # a network without a value at a point has no excess there
+        object.__setattr__(self, "excess", np.where(np.isnan(self.excess), np.inf, self.excess))
+
     def better(self, points: np.ndarray, excess: np.ndarray) -> "Candidates":
         """Per box the point with the smaller excess."""
         improved = excess < self.excess

@@ -39,13 +39,15 @@ class PgdAttack(Attack):
 
     The first descent starts at the center, the others at random points. Few boxes get several starts at once, up to
     `points` in a batch, which costs hardly more than one. The step shrinks from `step` radii to a twentieth of it.
-    Boxes where a point with excess <= 0 is found get no more rounds.
+    One round more for each of `zooms` searches a part of the box that much smaller, around the best point so far: where
+    violations are tiny, sign steps pass them by. Boxes where a point with excess <= 0 is found get no more rounds.
     """
 
     steps: int = 16
     restarts: int = 3
     step: float = 0.5
     points: int = 128
+    zooms: tuple[float, ...] = (0.3, 0.1, 0.03)
 
     def __post_init__(self):
         if self.steps < 1 or self.restarts < 1 or self.points < 1 or not self.step > 0:
@@ -56,17 +58,18 @@ class PgdAttack(Attack):
         best = Candidates(center, unsafe.excess(graph.evaluate(center)))
         if not unsafe.polytopes:
             return best
-        for restart in range(self.restarts):
+        for restart, zoom in enumerate([1.0] * self.restarts + list(self.zooms)):
             waiting = np.nonzero(best.excess > 0.0)[0]
             if waiting.size == 0 or budget.expired:
                 break
             copies = max(1, self.points // waiting.size)
             chosen = np.tile(waiting, copies)
-            part = box[chosen]
+            part = box[chosen] if zoom == 1.0 else _around(box[chosen], best.points[chosen], zoom)
             start = representable(random.uniform(part.lower, part.upper), part)
-            if restart == 0:
-                start[: waiting.size] = center[waiting]
-            rank = restart + np.repeat(np.arange(copies), waiting.size)
+            if restart == 0 or zoom < 1.0:
+                start[: waiting.size] = best.points[waiting]
+            # the first polytope again where it is a matter of the last bit
+            rank = (restart if zoom == 1.0 else 0) + np.repeat(np.arange(copies), waiting.size)
             found = self._descend(graph, part, unsafe, start, rank)
             for copy in range(copies):
                 piece = slice(copy * waiting.size, (copy + 1) * waiting.size)
@@ -90,8 +93,14 @@ class PgdAttack(Attack):
                 target = targets(unsafe, slack, rank)
             slope = gradient(graph, values, unsafe.matrix[worst_row(unsafe, slack, target)])
             size = self.step * (1.0 - 0.95 * step / self.steps)
-            points = representable(points - size * reach * np.sign(slope), box)
+            points = representable(points - size * reach * np.nan_to_num(np.sign(slope)), box)
         return best.better(points, unsafe.excess(graph.evaluate(points)))
+
+
+def _around(box: Box, points: np.ndarray, zoom: float) -> Box:
+    """The part of each box within `zoom` of its radius around a point."""
+    reach = 0.5 * zoom * (box.upper - box.lower)
+    return Box(np.maximum(box.lower, points - reach), np.minimum(box.upper, points + reach))
 
 
 def targets(unsafe: UnsafeSet, slack: np.ndarray, rank: int) -> np.ndarray:

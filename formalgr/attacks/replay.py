@@ -4,6 +4,7 @@ In: Network, Query, candidate points. Out: Counterexample or None. Trust: sound.
 
 Order: the point is pulled into the closed rational box exactly; its output is bounded by
 outward-rounded interval evaluation; where that does not decide and the network is rational, exact evaluation does.
+A point where an operator has no value (the root of a negative number, a quotient by 0) is no counterexample.
 onnxruntime on the original files is asked too and its answer stored. Judged, a point must stand before onnxruntime as
 well, as before the judge of a competition.
 """
@@ -16,6 +17,7 @@ import numpy as np
 
 from formalgr.core.arrays import RATIONAL, to_numpy
 from formalgr.core.box import Box, RationalBox, inward_float32, outward
+from formalgr.core.errors import NumericalError
 from formalgr.core.exact import fraction
 from formalgr.core.verdict import Counterexample, Guarantee
 from formalgr.graph.graph import Graph
@@ -109,12 +111,20 @@ class Replayer:
     def _prove(self, query: Query, exact: tuple[Fraction, ...]) -> tuple[Guarantee, np.ndarray] | None:
         graph = self._network.graph
         box = outward([RationalBox(exact, exact)])
-        bounds = graph.intervals(box.interval(graph.input_shape))[-1].reshape((graph.outputs,))
-        if query.unsafe.surely_contains(bounds)[0]:
-            return Guarantee.FLOAT_SOUND, (0.5 * bounds.lower + 0.5 * bounds.upper)[0]
+        try:
+            boxes = graph.intervals(box.interval(graph.input_shape))
+        except NumericalError:
+            boxes = None
+        if boxes is not None and graph.defined(boxes):
+            bounds = boxes[-1].reshape((graph.outputs,))
+            if query.unsafe.surely_contains(bounds)[0]:
+                return Guarantee.FLOAT_SOUND, (0.5 * bounds.lower + 0.5 * bounds.upper)[0]
         if not graph.rational:
             return None
-        outputs = self.rational.evaluate(RATIONAL.asarray(np.array([exact], dtype=object)))
+        try:
+            outputs = self.rational.evaluate(RATIONAL.asarray(np.array([exact], dtype=object)))
+        except ZeroDivisionError:
+            return None
         if query.unsafe.contains(tuple(fraction(y) for y in outputs[0])):
             return Guarantee.EXACT, to_numpy(outputs)[0]
         return None

@@ -3,25 +3,39 @@
 In: FoldedSystem, sub-boxes of the boxes it was made for. Out: bounds of its units, linear forms of its rows. Trust:
 sound.
 
-Rounding. Let n exceed the number of terms of any sum here. Replacing a symbol y_j with coefficient a errs by at most
-|a| cost_j: the radius of its row, gamma_n times everything that enters, and the cost of the symbols that replace it
-(Higham, ch. 3). Costs are computed once per box; they bound cancelling coefficients by their absolute sums.
+Two precisions. Bounds of units, which only choose relaxations, are float32 arithmetic with a rigorous radius; the
+output rows, which close a box, are float64. All radii are computed in float64.
+
+Rounding. Replacing a symbol y_j with coefficient a errs by at most |a| cost_j: the radius of its row, gamma_n times
+everything that enters, and the cost of the symbols that replace it (Higham, ch. 3). A number that enters a coefficient
+is one of at most `rows of the block` terms of a product and then passes one addition a block, whence n. Costs are
+computed once per box; they bound cancelling coefficients by their absolute sums.
 """
 
 from dataclasses import dataclass
 
-from formalgr.core.arrays import copy, namespace
+import numpy as np
+
+from formalgr.core.arrays import cast, copy, namespace, to_numpy, zeros
 from formalgr.core.box import Box
-from formalgr.core.folded import Block, FoldedSystem, floor_of
+from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, dtype_name, gamma, underflow
+
+WIDE = "float64"
+"""The precision of rows that close a box."""
+
+NOISE_SHARE = 0.02
+"""Radii of float32 bounds, beside the widths of the unstable units they are for, above which float64 is worth its time:
+they do not shrink with the box, so that boxes around a kink would never close."""
 
 
 @dataclass(frozen=True)
 class Hinges:
     """lower_slope x + lower_offset <= y <= upper_slope x + upper_offset for the units of one block; all (batch, rows).
 
-    Slopes lie in [0, 1], offsets are finite; lower_offset None: all 0.
+    Slopes lie in [0, 1] and are float32 numbers, so that both precisions speak of the same lines; offsets are finite;
+    lower_offset None: all 0.
     """
 
     lower_slope: object
@@ -42,11 +56,16 @@ def hinges(lower, upper, cap=None) -> Hinges:
     crossing = (lower < 0.0) & (upper > 0.0)
     active = xp.where(lower >= 0.0, 1.0 + 0.0 * lower, 0.0 * lower)
     width = xp.where(crossing, upper - lower, 1.0 + 0.0 * lower)
-    slope = xp.where(crossing, upper / width, active)
+    slope = _rounded(xp.where(crossing, upper / width, active))
     offset = xp.maximum(-slope * lower, (1.0 - slope) * upper) * (1.0 + gamma(8, dtype_name(lower)))
     offset = xp.where(crossing, offset + underflow(8, dtype_name(lower)), 0.0 * lower)
     steep = xp.where(crossing, xp.where(upper > -lower, 1.0 + 0.0 * lower, 0.0 * lower), active)
     return Hinges(steep, slope, offset)
+
+
+def _rounded(slope):
+    """The slopes rounded to float32."""
+    return cast(cast(slope, "float32"), dtype_name(slope))
 
 
 def _clipped(lower, upper, cap) -> Hinges:
@@ -62,101 +81,176 @@ def _clipped(lower, upper, cap) -> Hinges:
     # upper edges: from (low, 0) through (stop, stop), or the constant cap
     rising = ~over | (0.5 * lower + 0.5 * upper < cap)
     slope = xp.where(rising, stop / xp.where(bent, stop - low, one), nothing)
-    slope = xp.where(bent, slope, active)
+    slope = _rounded(xp.where(bent, slope, active))
     top = xp.maximum((1.0 - slope) * start - slope * low, (1.0 - slope) * stop)
     top = xp.where(bent, top * (1.0 + gamma(8, dtype)) + underflow(8, dtype), saturated)
     # lower edges: from (start, start) through (upper, stop), or the constant 0
     steep = xp.where(upper > -lower, (stop - start) / xp.where(bent, upper - start, one), nothing)
-    steep = xp.where(bent, steep, active)
+    steep = _rounded(xp.where(bent, steep, active))
     error = gamma(8, dtype) * (stop + steep * upper) + underflow(8, dtype)
     bottom = xp.minimum((1.0 - steep) * start, stop - steep * upper) - error
     bottom = xp.where(bent & over, bottom, saturated)
     return Hinges(steep, slope, top, bottom)
 
 
-def costs(system: FoldedSystem, relaxed: list[Hinges]):
-    """Rounding error per unit of coefficient of every symbol, (batch, symbols): of replacing it by its relaxation.
+class Backward:
+    """Substitution of units by their relaxations, from the last block to the first; blocks arrive one by one.
 
-    With coefficient a the symbol y of a row (w, c, r) is replaced by a s (w . (z, y') + c) + a o, |s| <= slope: the
-    row's radius, the roundings of all sums, and, recursively, the cost of the symbols y' that it brings in.
+    `layers` bounds the number of blocks; `reach` (batch, inputs) the inputs. Costs are (batch, symbols, 2): in float32
+    (or what `narrow` says) and in float64.
+    """
+
+    def __init__(self, reach, layers: int, narrow: str = "float32"):
+        xp = namespace(reach)
+        self.inputs = reach.shape[1]
+        self.relaxed: list[Hinges] = []
+        self._narrow, self._layers = narrow, layers
+        self._blocks: list[Block] = []
+        self._columns: list[_Columns] = []
+        self._negligible = xp.stack([0.0 * reach[:, 0] + NEGLIGIBLE[name] for name in (narrow, WIDE)], axis=1)
+        self._total = 1.0 + xp.sum(reach, axis=1)
+        self._noise, self._spread = 0.0 * self._total, 0.0 * self._total
+        self._cost = self._own_cost(reach, self._factors(0))
+
+    def _factors(self, rows: int):
+        """gamma_n of both precisions for what enters from a block of so many rows."""
+        return [gamma(2 * (rows + self._layers) + 32, name) for name in (self._narrow, WIDE)]
+
+    def _own_cost(self, reach, factors):
+        """What the roundings of a coefficient cost, per unit of it, (batch, symbols, 2)."""
+        scaled = [factor * (reach + self._negligible[:, k, None]) for k, factor in enumerate(factors)]
+        return namespace(reach).stack(scaled, axis=2)
+
+    def _errors(self, block: Block, size):
+        """Error radii of rows over the symbols so far, (batch, rows, 2)."""
+        xp = namespace(size)
+        inherited = xp.matmul(xp.abs(block.weights), self._cost)
+        lost = (self._cost.shape[1] + 1.0) * self._negligible * self._total[:, None]
+        own = [f * (size + lost[:, k, None]) + block.radius for k, f in enumerate(self._factors(0))]
+        return (inherited + xp.stack(own, axis=2)) * SLACK
+
+    def add(self, block: Block, size, bounds: tuple, reach) -> None:
+        """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes."""
+        xp = namespace(size)
+        hinge = hinges(*bounds, block.cap)
+        factors = self._factors(block.rows)
+        offset, slope = hinge.upper_offset, xp.maximum(hinge.lower_slope, hinge.upper_slope)
+        if hinge.lower_offset is not None:
+            offset = offset + xp.abs(hinge.lower_offset)
+        entering = [f * (size + block.radius) for f in factors]
+        errors = self._errors(block, size)
+        unstable = xp.where(block.unstable(bounds), 1.0 + 0.0 * size, 0.0 * size)
+        self._noise = self._noise + xp.sum(unstable * errors[:, :, 0], axis=1)
+        self._spread = self._spread + xp.sum(unstable * (bounds[1] - bounds[0]), axis=1)
+        passed = errors + xp.stack(entering, axis=2)
+        replaced = slope[:, :, None] * passed + xp.stack([f * offset for f in factors], axis=2)
+        cost = self._own_cost(reach, factors) + replaced * SLACK
+        self._cost = xp.concat([self._cost, cost], axis=1)
+        self._total = self._total + xp.sum(reach + size, axis=1)
+        self.relaxed.append(hinge)
+        self._blocks.append(block)
+        self._columns.append(_Columns.of(block, hinge, self._narrow))
+
+    @property
+    def noisy(self) -> np.ndarray:
+        """Boxes over which float32 says little about their units, (batch,) bool."""
+        return to_numpy(self._noise > NOISE_SHARE * self._spread)
+
+    def bounds(self, block: Block, size, box: Box) -> tuple:
+        """Sound (lower, upper) of rows over the symbols so far, (batch, rows) each; size as in FoldedSystem.sizes."""
+        xp = namespace(size)
+        weights = xp.permute_dims(cast(block.weights, self._narrow), (0, 2, 1))
+        constant = cast(block.constant, self._narrow)
+        coefficients, constant = _substitute(
+            xp.concat([weights, -weights], axis=2), xp.concat([constant, -constant], axis=1), self._columns
+        )
+        error = self._errors(block, size)[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
+        form = self._form(coefficients, constant, xp.concat([error, error], axis=1))
+        least = box.minimum(form)
+        return least[:, : block.rows], -least[:, block.rows :]
+
+    def form(self, block: Block, size) -> LinearForm:
+        """Linear lower bounds over the inputs, in float64, of rows over the symbols so far."""
+        xp = namespace(size)
+        columns = [_Columns.of(*pair, WIDE) for pair in zip(self._blocks, self.relaxed, strict=True)]
+        weights = xp.permute_dims(block.weights, (0, 2, 1))
+        coefficients, constant = _substitute(copy(weights), block.constant, columns)
+        error = self._errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
+        return self._form(coefficients, constant, error)
+
+    def _form(self, coefficients, constant, error) -> LinearForm:
+        kept = namespace(constant).permute_dims(coefficients[:, : self.inputs], (0, 2, 1))
+        return LinearForm(cast(kept, WIDE), cast(constant, WIDE), error)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What replacing the units of one block takes, in one precision; all but `weights` (batch, rows, 1) or (batch, 1,
+    rows)."""
+
+    weights: object
+    constant: object
+    lower_slope: object
+    rise: object
+    lower_offset: object
+    offset_rise: object
+
+    @staticmethod
+    def of(block: Block, hinge: Hinges, dtype: str) -> "_Columns":
+        """The block and its relaxation as columns."""
+        low = hinge.lower_offset
+        rise = hinge.upper_slope - hinge.lower_slope
+        offset_rise = hinge.upper_offset if low is None else hinge.upper_offset - low
+        return _Columns(
+            namespace(rise).permute_dims(cast(block.weights, dtype), (0, 2, 1)),
+            cast(block.constant, dtype)[:, None, :],
+            cast(hinge.lower_slope, dtype)[:, :, None],
+            cast(rise, dtype)[:, :, None],
+            None if low is None else cast(low, dtype)[:, None, :],
+            cast(offset_rise, dtype)[:, None, :],
+        )
+
+
+def _substitute(coefficients, constant, columns: list[_Columns]) -> tuple:
+    """Lower bounds of rows with every unit replaced: coefficients (batch, symbols, rows), constant (batch, rows).
+
+    Symbols come first so that the units of a block are one piece of memory. Only the coefficients of the inputs mean
+    anything afterwards. A unit with coefficient a > 0 is replaced by its lower line, with a < 0 by its upper line.
+    """
+    xp = namespace(constant)
+    zero = zeros(constant, (1, 1, 1))
+    stop = coefficients.shape[1]
+    for inner in reversed(columns):
+        start = stop - inner.lower_slope.shape[1]
+        part = coefficients[:, start:stop]
+        negative = xp.minimum(part, zero)
+        constant = constant + xp.matmul(inner.offset_rise, negative)[:, 0]
+        if inner.lower_offset is not None:
+            constant = constant + xp.matmul(inner.lower_offset, part)[:, 0]
+        entering = part * inner.lower_slope
+        negative *= inner.rise
+        entering += negative
+        constant = constant + xp.matmul(inner.constant, entering)[:, 0]
+        coefficients[:, :start] += xp.matmul(inner.weights, entering)
+        stop = start
+    return coefficients, constant
+
+
+def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, Backward]:
+    """Bounds (lower, upper) of the rows of every block over the boxes, and the pass that relaxes all its units.
+
+    known: bounds that hold already (of a larger box), intersected. narrow: float32 or float64. Raises NumericalError
+    where it overflows.
     """
     xp = namespace(system.reach)
-    factor = rounding_factor(system)
-    cost = factor * (system.reach + NEGLIGIBLE[dtype_name(system.reach)])
-    stop = system.inputs
-    for k, hinge in enumerate(relaxed):
-        inner = system.blocks[k]
-        inherited = xp.matmul(xp.abs(inner.weights), cost[:, :stop, None])[..., 0]
-        slope = xp.maximum(hinge.lower_slope, hinge.upper_slope)
-        rounding = slope * (inner.radius + factor * system.sizes[k] + inherited) + factor * hinge.upper_offset
-        if hinge.lower_offset is not None:
-            rounding = rounding + factor * xp.abs(hinge.lower_offset)
-        place = slice(stop, stop + inner.rows)
-        cost[:, place] = cost[:, place] + rounding * SLACK
-        stop += inner.rows
-    return cost
-
-
-def rounding_factor(system: FoldedSystem) -> float:
-    """gamma_n with n above the number of terms of any sum in a backward pass over the system."""
-    terms = 2 * (system.units + system.inputs) + 4 * len(system.blocks) + 32
-    return gamma(terms, dtype_name(system.reach))
-
-
-def pull(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, cost) -> LinearForm:
-    """Linear lower bounds over the inputs of rows that use the symbols of the first len(relaxed) blocks.
-
-    size (batch, rows): |weights| . reach + |constant| of the rows; cost: of `costs`, for at least those symbols.
-    """
-    xp = namespace(block.weights)
-    stop = block.weights.shape[2]
-    coefficients, constant = copy(block.weights), block.constant
-    error = block.radius + rounding_factor(system) * (size + floor_of(system.reach))
-    error = error + xp.matmul(xp.abs(block.weights), cost[:, :stop, None])[..., 0]
-    for k in range(len(relaxed) - 1, -1, -1):
-        inner, hinge = system.blocks[k], relaxed[k]
-        start = stop - inner.rows
-        part = coefficients[:, :, start:stop]
-        negative = xp.minimum(part, 0.0 * part)
-        constant = constant + xp.matmul(negative, hinge.upper_offset[:, :, None])[..., 0]
-        if hinge.lower_offset is not None:
-            constant = constant + xp.matmul(part - negative, hinge.lower_offset[:, :, None])[..., 0]
-        # part * lower_slope where positive, part * upper_slope where negative
-        entering = part * hinge.lower_slope[:, None, :]
-        entering += negative * (hinge.upper_slope - hinge.lower_slope)[:, None, :]
-        constant = constant + xp.matmul(entering, inner.constant[:, :, None])[..., 0]
-        coefficients[:, :, :start] += xp.matmul(entering, inner.weights)
-        stop = start
-    error = error * SLACK + underflow(4 * system.units + 16, dtype_name(block.weights))
-    return LinearForm(coefficients[:, :, : system.inputs], constant, error)
-
-
-def unit_bounds(system: FoldedSystem, box: Box, known: list | None = None) -> tuple[list, list[Hinges]]:
-    """Bounds (lower, upper) of the rows of every block over the boxes, and their relaxations.
-
-    known: bounds that hold already (of a larger box), intersected.
-    """
-    bounds, relaxed = [], []
-    for k, block in enumerate(system.blocks):
-        lower, upper = row_bounds(system, relaxed, block, system.sizes[k], box)
-        xp = namespace(lower)
-        if known is not None:
-            lower, upper = xp.maximum(lower, known[k][0]), xp.minimum(upper, known[k][1])
-        upper = xp.maximum(lower, upper)
-        bounds.append((lower, upper))
-        relaxed.append(hinges(lower, upper, block.cap))
-    return bounds, relaxed
-
-
-def row_bounds(system: FoldedSystem, relaxed: list[Hinges], block: Block, size, box: Box) -> tuple:
-    """Sound (lower, upper) of the rows of `block` over the boxes, (batch, rows) each."""
-    xp = namespace(block.weights)
-    double = Block(
-        xp.concat([block.weights, -block.weights], axis=1),
-        xp.concat([block.constant, -block.constant], axis=1),
-        xp.concat([block.radius, block.radius], axis=1),
-    )
-    size = xp.concat([size, size], axis=1)
-    least = box.minimum(pull(system, relaxed, double, size, costs(system, relaxed)))
-    return least[:, : block.rows], -least[:, block.rows :]
+    backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
+    bounds, start = [], system.inputs
+    for block, size, (least, most) in zip(system.blocks, system.sizes, known, strict=False):
+        lower, upper = backward.bounds(block, size, box)
+        lower, upper = xp.maximum(lower, least), xp.minimum(upper, most)
+        bounds.append((lower, xp.maximum(lower, upper)))
+        stop = start + block.rows
+        backward.add(block, size, bounds[-1], system.reach[:, start:stop])
+        start = stop
+    return bounds, backward
 

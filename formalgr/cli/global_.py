@@ -7,6 +7,7 @@ from pathlib import Path
 
 from formalgr.cli import options
 from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
 
 DESCRIPTION = """
 Global robustness (Fijalkow & Gupta 2019, Def. 3): for EVERY class c, with probability at least 1 - delta over the
@@ -27,7 +28,9 @@ examples
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
   formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
-      --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped"""
+      --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped
+  formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05 \\
+      --export 'q_{class}.vnnlib'                   # the question for all latents of a box, for any verifier"""
 
 
 def add_arguments(parser: options.Parser) -> None:
@@ -44,6 +47,12 @@ def add_arguments(parser: options.Parser) -> None:
         metavar="DIR",
         help="folder for result.json, pair.png and the ledger that makes runs resumable",
     )
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        help="run nothing: write each class's question about all latents of a box (which leaves out probability delta) "
+        "as VNN-LIB 2.0, FILE having {class} in its name, and the composed network beside it as .onnx",
+    )
 
 
 def run(session: Session) -> int:
@@ -51,4 +60,35 @@ def run(session: Session) -> int:
     from formalgr.cli.certifying import run_study
     from formalgr.cli.models import study_of
 
+    if session.args.export is not None:
+        return _export(session, study_of(session.args))
     return run_study(session, study_of(session.args), session.args.out, session.args.out)
+
+
+def _export(session: Session, study) -> int:
+    """Write the queries and their networks; print the commands that decide them. Raises UsageError on a bad name."""
+    from formalgr.cli.models import PLACE
+    from formalgr.core.verdict import Semantics
+    from formalgr.global_robustness.export import global_query
+    from formalgr.graph.compose import write_composed
+    from formalgr.report import json as report_json
+    from formalgr.report.files import check_folder, write_text
+    from formalgr.spec.vnnlib_writer import vnnlib_text
+
+    args = session.args
+    if not args.export.endswith(".vnnlib") or (PLACE not in args.export and len(study.classes) > 1):
+        raise UsageError(f"--export takes a name that ends in .vnnlib, with {PLACE} in it, got {args.export!r}")
+    check_folder(Path(args.export).parent)
+    Path(args.export).parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for label in study.classes:
+        asked = global_query(study, label, args.epsilon, args.delta, Semantics(args.semantics))
+        file = args.export.replace(PLACE, str(label))
+        network = write_composed(asked.network, file.removesuffix(".vnnlib") + ".onnx").path
+        write_text(file, vnnlib_text(asked.property, asked.comments))
+        rows.append({"class": label, "query": file, "network": network, "half_width": float(asked.half_width)})
+    if args.json:
+        session.result(report_json.text({"schema": "formalgr.export/1", "queries": rows}))
+    else:
+        session.result("\n".join(f"formalgr verify {row['query']} --network net={row['network']}" for row in rows))
+    return 0

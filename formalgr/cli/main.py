@@ -88,6 +88,9 @@ def _run(argv: list[str], budget: Budget) -> int:
     if argv[0] in ("-V", "--version"):
         print(f"formalgr {__version__}")
         return 0
+    if argv[0] == "--name":  # VNN-LIB 2.0 asks every solver for it
+        print("formalgr")
+        return 0
     name = argv[0]
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"

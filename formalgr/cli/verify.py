@@ -93,7 +93,7 @@ def run(session: Session) -> int:
     from formalgr.spec.joint import check_names
     from formalgr.spec.vnnlib_reader import read_vnnlib
     from formalgr.verify.options import VerifyOptions
-    from formalgr.verify.property import verify_property
+    from formalgr.verify.property import suited, verify_property
 
     args = session.args
     property_ = read_vnnlib(property_file)
@@ -106,9 +106,9 @@ def run(session: Session) -> int:
     )
     if isinstance(given, dict):
         check_names(property_, given)
-        network = {name: load(file) for name, file in given.items()}
+        network = {name: suited(load(file), property_) for name, file in given.items()}
     else:
-        network = load(given)
+        network = suited(load(given), property_)
     with session.display() as display:
         outcome = verify_property(network, property_, effort, session.budget, display)
     networks = tuple(network.values()) if isinstance(network, dict) else (network,)

@@ -47,6 +47,14 @@ def full(like, shape, value):
     return namespace(like).full(shape, value, dtype=like.dtype, device=array_api_compat.device(like))
 
 
+def cast(array, dtype: str):
+    """The array in float32 or float64 (the array itself when it is so already), rounded to nearest."""
+    if isinstance(array, np.ndarray):
+        return array.astype(dtype, copy=False)
+    xp = namespace(array)
+    return xp.astype(array, getattr(xp, dtype), copy=False)
+
+
 def copy(array):
     """A fresh array with the same values."""
     return array.copy() if isinstance(array, np.ndarray) else array.clone()

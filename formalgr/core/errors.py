@@ -54,3 +54,7 @@ class Refused(FormalgrError):
 
 class NumericalError(FormalgrError):
     """A bound became NaN: never repaired, always an error (exit code 1)."""
+
+
+class Unbounded(NumericalError):
+    """An operator has no finite bounds over a box (a quotient by what may be 0): a query about it is unknown."""

@@ -34,6 +34,7 @@ class Reason(enum.Enum):
     TIMEOUT = "the time limit was reached"
     BRANCH_LIMIT = "the limit on branches was reached"
     NUMERICS = "the margin is smaller than the rounding error"
+    UNBOUNDED = "an operator has no finite bounds over the box"
     RELAXATION = "an operator has no exact encoding and the relaxation does not decide"
     SOLVER = "no solver decided"
     FLOAT32_MARGIN = "the margin over the reals is smaller than what float32 evaluation may err by"

@@ -78,6 +78,15 @@ class Graph:
         """The same network, its nodes called prefix.name."""
         return replace(self, nodes=tuple(replace(node, name=f"{prefix}.{node.name}") for node in self.nodes))
 
+    @property
+    def total(self) -> bool:
+        """Whether the network has an output at every input."""
+        return all(node.operator.total for node in self.nodes)
+
+    def defined(self, boxes: list[Interval]) -> bool:
+        """Whether every operator surely has a value, given boxes of all nodes."""
+        return all(node.operator.defined(*(boxes[i] for i in node.inputs)) for node in self.nodes)
+
     def to(self, arrays: Arrays) -> "Graph":
         """The same network with its weights in another namespace."""
         nodes = tuple(replace(node, operator=node.operator.to(arrays)) for node in self.nodes)

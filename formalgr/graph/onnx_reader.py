@@ -3,8 +3,8 @@
 In: a path. Out: ReadModel. Trust: sound (network.load compares the result with onnxruntime on the original bytes).
 
 The shape of a node is the ONNX shape of ONE example, its leading batch axis bound to 1. Constants are folded in the
-arithmetic of the file. A Softmax or LogSoftmax that only ends the network is dropped and `dropped` says so: the order
-of the outputs stays, their values become logits.
+arithmetic of the file. A Softmax or LogSoftmax over all outputs that only ends the network is dropped, unless asked
+for, and `dropped` says so: the order of the outputs stays, their values become logits.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rando
 """Operators that are no functions: never folded."""
 
 OTHER_TYPE = {
-    "Dropout": (1, 2), "Expand": (1,), "Gather": (1,), "Pad": (1, 3), "ReduceMax": (1,), "ReduceMean": (1,),
-    "ReduceMin": (1,), "ReduceSum": (1,), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4), "Split": (1,),
-    "Squeeze": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+    "Dropout": (1, 2), "Expand": (1,), "Gather": (1,), "Pad": (1, 3), "Pow": (1,), "ReduceMax": (1,),
+    "ReduceMean": (1,), "ReduceMin": (1,), "ReduceSum": (1,), "Reshape": (1,), "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }
 """Inputs whose element type need not be that of the values: shapes, axes, scales."""
 
@@ -48,14 +48,15 @@ class ReadModel:
     outputs: tuple[Port, ...]
 
 
-def read(path: str | Path) -> ReadModel:
+def read(path: str | Path, keep_softmax: bool = False) -> ReadModel:
     """The network that an ONNX file (opset 8 to 22, plain or gzip) means, for one example.
 
-    Raises InputError, ModelError or UnsupportedOperator: one line with what is wrong, where, and the way out.
+    keep_softmax: whether a Softmax at its end stays. Raises InputError, ModelError or UnsupportedOperator: one line
+    with what is wrong, where, and the way out.
     """
     file = onnx_file.load(path)
     try:
-        return _Reader(file).read()
+        return _Reader(file).read(keep_softmax)
     except ModelError as error:
         text = "".join(letter if letter.isprintable() else "?" for letter in str(error))
         raise type(error)(f"{path}: {text}") from None
@@ -84,7 +85,7 @@ class _Reader:
     def _name(node, index: int) -> str:
         return node.name or next(filter(None, node.output), "") or f"{node.op_type}_{index}"
 
-    def read(self) -> ReadModel:
+    def read(self, keep_softmax: bool) -> ReadModel:
         """Everything the file says. Raises ModelError or UnsupportedOperator."""
         proto = self._file.model.graph
         self._inputs = self._input_ports()
@@ -92,20 +93,23 @@ class _Reader:
         self._builder, self._places = unpack(self._inputs)
         if len(self._inputs) > 1:
             notes.append(f"inputs packed into one vector in this order: {', '.join(map(str, self._inputs))}")
-        if len(targets) == 1:
+        order = self._order(targets)
+        if len(targets) == 1 and not keep_softmax:
             dropped = self._tail(targets[0])
+        for node in order:
+            if node is not dropped:
+                self._read_node(node)
+        if dropped is not None and not self._over_all_outputs(dropped):
+            self._read_node(dropped)
+            dropped = None
         if dropped is not None:
             targets = [dropped.input[0]]
             notes.append(f"{dropped.op_type} at the output was dropped: outputs are logits, their order is the same")
-        for node in self._order(targets):
-            self._read_node(node)
         ends = [self._end(target) for target in targets]
         pairs = zip(proto.output, ends, strict=True)
         outputs = tuple(Port(value.name, self._builder.shape(end)) for value, end in pairs)
         if len(ends) > 1:
             notes.append(f"outputs packed into one vector in this order: {', '.join(map(str, outputs))}")
-        if dropped is not None:
-            self._check_tail(dropped, targets[0])
         if self._computed:
             notes.append(f"constants computed in the arithmetic of the file: {', '.join(self._computed)}")
         pack(self._builder, ends, "outputs" if len(ends) > 1 else targets[0])
@@ -145,14 +149,13 @@ class _Reader:
         used = any(output in other.input for other in self._file.model.graph.node)
         return None if used or node.input[0] not in self._makers else node
 
-    def _check_tail(self, node, target: str) -> None:
-        """Refuse a softmax that is not over all outputs: dropping it would change their order."""
-        shape = self._builder.shape(self._places[target])
+    def _over_all_outputs(self, node) -> bool:
+        """Whether a softmax is over all of its values: then it keeps their order."""
+        shape = self._builder.shape(self._places[node.input[0]])
         default = 1 if self._opset < 13 else -1
         axis = next((item.i for item in node.attribute if item.name == "axis"), default) % max(len(shape), 1)
         span = shape[axis:] if self._opset < 13 else (shape[axis] if shape else 1,)
-        if np.prod(span, dtype=np.int64) != np.prod(shape, dtype=np.int64):
-            raise self._refuse(node, f"{node.op_type} over axis {axis} of shape {list(shape)} is not over all outputs")
+        return np.prod(span, dtype=np.int64) == np.prod(shape, dtype=np.int64)
 
     def _without(self, node, target: str) -> bytes:
         """The file's model with its last node taken off: what onnxruntime is asked."""
@@ -282,7 +285,9 @@ class _Reader:
         for index, output in enumerate(node.output):
             if not output or (index and not self._needed(output)):
                 continue
-            spec = NodeSpec(node.op_type, self._opset, attributes, constants, present, shapes, where, index)
+            spec = NodeSpec(
+                node.op_type, self._opset, attributes, constants, present, shapes, where, index, tuple(dynamic)
+            )
             try:
                 operators = build(spec)
             except (ValueError, TypeError, IndexError, KeyError) as error:

@@ -29,6 +29,10 @@ class ProgramBuilder(ABC):
         """New variables with the given bounds: their indices, in the same shape."""
 
     @abstractmethod
+    def ranges(self, indices: np.ndarray) -> Interval:
+        """The bounds of variables, rounded outward, in the shape of `indices`."""
+
+    @abstractmethod
     def linear(self, indices, coefficients, sense: Sense, right) -> None:
         """Add one linear constraint."""
 
@@ -60,6 +64,8 @@ class Operator(ABC):
     arity: int = 1
     exact: bool = True
     rational: bool = True
+    total: bool = True
+    """Whether it has a value everywhere."""
 
     @abstractmethod
     def out_shape(self, *shapes: Shape) -> Shape:
@@ -91,6 +97,10 @@ class Operator(ABC):
 
         boxes hold the real values. `own` is infinite where float32 may overflow. Arithmetic: bounds/float32.py.
         """
+
+    def defined(self, *boxes: Interval) -> bool:
+        """Whether it surely has a value everywhere in the boxes."""
+        return True
 
     def curved(self, box: Interval):
         """Where the operator is not affine over the box of its input, (batch, *in) bool; None for linear maps."""
@@ -127,8 +137,9 @@ def in_float32_range(error, size):
 class NodeSpec:
     """One ONNX node as read: everything a builder of operators needs, free of the onnx package.
 
-    constants: one entry per ONNX input, None where the input is dynamic or absent; shapes: of the dynamic inputs, in
-    order; `where` says node, operator, opset and what feeds it, for error messages; `output` is the ONNX output meant.
+    constants: one entry per ONNX input, None where the input is computed or absent; shapes: of the computed inputs, in
+    order; `where` says node, operator, opset and what feeds it, for error messages; `output` is the ONNX output meant;
+    `sources` are the names of the computed inputs: equal names are one value.
     """
 
     op_type: str
@@ -139,6 +150,7 @@ class NodeSpec:
     shapes: tuple[Shape, ...]
     where: str
     output: int = 0
+    sources: tuple[str, ...] = ()
 
     def refuse(self, why: str) -> UnsupportedOperator:
         """The error that names the node and the reason."""

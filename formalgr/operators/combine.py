@@ -1,4 +1,4 @@
-"""Arithmetic with constants and sums of values: Add, Sum, Mean, Sub, Neg, Mul, Div, Concat.
+"""Sums of values, arithmetic with constants, Concat: Add, Sum, Mean, Sub, Neg, Concat, and parts of Mul and Div.
 
 In: the ONNX nodes of those names. Out: linear maps. Trust: sound.
 """
@@ -215,28 +215,6 @@ def negate(spec: NodeSpec) -> Recipe:
     """Neg: -x."""
     spec.only()
     return (MultiplyConstant(np.array([-1.0], dtype=np.float64)),)
-
-
-def mul(spec: NodeSpec) -> Recipe:
-    """Mul by a constant."""
-    spec.only()
-    steps, places, constants = operands(spec)
-    if not constants:
-        raise spec.refuse("Mul of two computed values is bilinear and not supported")
-    steps.add(MultiplyConstant(constants[0]), *places)
-    return steps.recipe
-
-
-def div(spec: NodeSpec) -> Recipe:
-    """Div by a constant without zeros."""
-    spec.only()
-    if spec.constants[1] is None:
-        raise spec.refuse("Div by a computed value is not supported")
-    steps, places, constants = operands(spec)
-    if np.any(constants[0] == 0.0):
-        raise spec.refuse("Div by a constant that holds 0")
-    steps.add(DivideConstant(constants[0]), *places)
-    return steps.recipe
 
 
 def concat(spec: NodeSpec) -> Recipe:

@@ -9,7 +9,8 @@ import numpy as np
 
 from formalgr.core.arrays import namespace
 from formalgr.core.local import Local
-from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
+from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Recipe, Shape
+from formalgr.operators.bilinear import matmul_of_values
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.reshape import Reshape, Transpose, count
 
@@ -94,8 +95,8 @@ def gemm(spec: NodeSpec) -> tuple[Operator, ...]:
     return (Transpose((1, 0)), dense) if spec.attribute("transA", 0) else (dense,)
 
 
-def matmul(spec: NodeSpec) -> tuple[Operator, ...]:
-    """MatMul by a constant matrix, from the right or from the left."""
+def matmul(spec: NodeSpec) -> Recipe:
+    """MatMul by a constant matrix, from the right or from the left (exact), or of two values."""
     spec.only()
     if spec.constants[1] is not None:
         weights = spec.weights(1)
@@ -105,7 +106,7 @@ def matmul(spec: NodeSpec) -> tuple[Operator, ...]:
         weights = _squeezed(spec, weights)
         return (Dense(np.ascontiguousarray(weights)),)
     if spec.constants[0] is None:
-        raise spec.refuse("MatMul of two computed values is not linear")
+        return matmul_of_values(spec)
     left, shape = _squeezed(spec, spec.weights(0)), spec.shapes[0]
     dense = Dense(np.ascontiguousarray(left.T))
     if len(shape) == 1:

@@ -274,7 +274,7 @@ def slice_(spec: NodeSpec) -> tuple[Operator, ...]:
 
 
 def split(spec: NodeSpec) -> tuple[Operator, ...]:
-    """Output `spec.output` of Split: a slice. The reader gives num_outputs, whatever the opset."""
+    """Split into equal or given parts, each a slice. The reader gives num_outputs, whatever the opset."""
     spec.only("axis", "split", "num_outputs")
     shape = spec.shapes[0]
     axis = int(spec.attribute("axis", 0)) % len(shape)

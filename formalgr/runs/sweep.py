@@ -25,7 +25,7 @@ from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import Limits, Lost, run
 from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.property import verify_property
+from formalgr.verify.property import suited, verify_property
 
 GRACE_SECONDS = 2.0
 """How long after its limit an instance that does not stop by itself is killed."""
@@ -122,7 +122,8 @@ class Verifier:
         budget = Budget(task.limit_seconds)
         try:
             property_ = read_vnnlib(task.instance.property)
-            outcome = verify_property(self._network(task.instance.network), property_, self._options, budget)
+            network = suited(self._network(task.instance.network), property_)
+            outcome = verify_property(network, property_, self._options, budget)
         except MemoryError:
             self._kept = None
             return lost_record(budget.elapsed, Reason.MEMORY, "")

@@ -18,7 +18,7 @@ from formalgr.core.linear import LinearForm
 from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
-from formalgr.search.branch import widest_influence
+from formalgr.search.branch import branch
 from formalgr.search.contract import contract
 from formalgr.search.relax import State as Inherited
 from formalgr.search.relax import join_states, relaxer_of
@@ -39,10 +39,11 @@ class BranchOptions:
     """Steering of the search: boxes per batch, limits per query, and the smallest box worth splitting.
 
     A batch holds `batch` whole networks at the root; below it as many reduced systems as fit into `cache_bytes` (a
-    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 4 * batch. `batch_bytes`
+    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 16 * batch. `batch_bytes`
     bounds the memory of backward bounds on the whole network, `memory_bytes` that of reduced systems: beyond it boxes
     forget theirs and start from the whole network again. Every `breadth`-th batch takes the oldest boxes instead of the
-    newest.
+    newest. What roots leave open is attacked, and again whenever the search took `attack_every` times as long as the
+    last attack did: with twice the points, up to `attack_doublings` times.
 
     Exact arithmetic is asked about a box where the rounding error decides, not the network, once at most `exact_units`
     units are unstable in it, and about every box below `smallest_width` (relative to the magnitude of the box); about
@@ -55,9 +56,11 @@ class BranchOptions:
     batch_bytes: int = 1 << 28
     memory_bytes: int = 1 << 31
     breadth: int = 2
+    attack_every: float = 8.0
+    attack_doublings: int = 3
     exact_units: int = 16
     patience: int = 2000
-    branches_per_query: int = 200_000
+    branches_per_query: int = 2_000_000
     seconds_per_query: float = float("inf")
     smallest_width: float = 1e-12
 
@@ -82,14 +85,15 @@ class SearchResult:
 class Helpers:
     """What the search asks of its caller.
 
-    confirm(query, point) replays a point: whether it is a counterexample. attack(queries) looks for counterexamples of
-    queries that root bounds left open: which ones it found, (queries,) bool. exact(query, box) decides a box of a query
-    (None: all of it) in exact arithmetic: PROVEN, VIOLATED, or OPEN when it cannot. report(result) is told of progress.
+    confirm(query, point) replays a point: whether it is a counterexample. attack(queries, doublings) looks for
+    counterexamples of open queries with 2^doublings times the usual points: which it found, (queries,) bool.
+    exact(query, box) decides a box of a query (None: all of it) in exact arithmetic: PROVEN, VIOLATED, or OPEN when it
+    cannot. report(result) is told of progress.
     """
 
     confirm: Callable[[int, np.ndarray], bool]
     exact: Callable[[int, Box | None], State]
-    attack: Callable[[np.ndarray], np.ndarray]
+    attack: Callable[[np.ndarray, int], np.ndarray]
     report: Callable[[SearchResult], None]
 
 
@@ -146,11 +150,13 @@ class BranchAndBound:
         for start in range(0, number, self._batch):
             if not budget.expired:
                 self._advance(roots[start : start + self._batch], stack, waiting, result, helpers, budget)
-        left = np.nonzero(result.states == State.OPEN)[0]
-        if left.size and not budget.expired:
-            result.states[left[helpers.attack(left)]] = State.VIOLATED
-        rounds = 0
+        rounds, attacks, due = 0, 0, 0.0
         while stack and not budget.expired:
+            if budget.elapsed >= due:
+                started = budget.elapsed
+                self._attack(helpers, result, attacks)
+                due = budget.elapsed + self._options.attack_every * (budget.elapsed - started)
+                attacks += 1
             rounds += 1
             if rounds % self._options.breadth == 0:
                 # now and then the largest boxes: depth alone may dig where nothing is to be found
@@ -161,6 +167,12 @@ class BranchAndBound:
         for query in np.nonzero(result.states == State.OPEN)[0].tolist():
             result.give_up(query, Reason.TIMEOUT)
         return result
+
+    def _attack(self, helpers: Helpers, result: SearchResult, attacks: int) -> None:
+        """Attack what is open, harder every time."""
+        left = np.nonzero(result.states == State.OPEN)[0]
+        if left.size:
+            result.states[left[helpers.attack(left, min(attacks, self._options.attack_doublings))]] = State.VIOLATED
 
     def _advance(self, chunk: _Chunk, stack: list[_Chunk], waiting, result: SearchResult, helpers, budget) -> None:
         """Bound one batch, put its children on the stack and settle its queries."""
@@ -212,7 +224,7 @@ class BranchAndBound:
             return self._batch
         units = state.system.units
         fitting = self._options.cache_bytes // (8 * (units + 1) * (units + state.system.inputs))
-        return int(min(max(fitting, 8), 4 * self._options.batch))
+        return int(min(max(fitting, 8), 16 * self._options.batch))
 
     def _settle(self, query: int, box: Box, helpers: Helpers, result: SearchResult) -> None:
         """A box too small for floats: exact arithmetic closes it or finds a point, or the query is given up."""
@@ -250,12 +262,13 @@ class BranchAndBound:
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         self._try_points(box, owner, form, lower, helpers, result)
-        # a box that contraction made tiny is bounded once more: over it the bounds are as good as the values
-        scale = 1.0 + np.max(np.abs(box.upper), axis=1)
-        tiny = np.max(box.upper - box.lower, axis=1) <= self._options.smallest_width * scale
+        # a box that contraction cut is bounded once more: over a tiny one the bounds are as good as the values
+        smallest = self._options.smallest_width * (1.0 + np.max(np.abs(box.upper), axis=1))
+        width = box.upper - box.lower
+        exact = np.max(width, axis=1) <= smallest
         box, closed = contract(box, form, lower, still, self._unsafe)
-        exact = tiny.copy()
-        blurred = np.nonzero(~tiny & ~closed & self._within_rounding(form, lower, still))[0]
+        cut = np.any((box.upper - box.lower < 0.5 * width) & (width > smallest[:, None]), axis=1)
+        blurred = np.nonzero(~exact & ~closed & ~cut & self._within_rounding(form, lower, still))[0]
         if blurred.size:
             units = self._relaxer.unstable(box[blurred], None if state is None else state[left[blurred]])
             exact[blurred] = units <= self._options.exact_units
@@ -264,11 +277,11 @@ class BranchAndBound:
         if keep.size == 0:
             return None, cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
-        axes = widest_influence(box[keep], form, still[keep][:, self._unsafe.owners].astype(np.float64))
-        twice = np.concatenate([np.arange(keep.size), np.arange(keep.size)])
+        rows = still[keep][:, self._unsafe.owners].astype(np.float64)
+        children, parents = branch(box[keep], form, lower[keep], rows)
         if state is not None:
-            state = self._relaxer.descend(state[left[keep]])[twice]
-        return _Chunk(box[keep].split(axes), owner[keep][twice], state), cells
+            state = self._relaxer.descend(state[left[keep]])[parents]
+        return _Chunk(children, owner[keep][parents], state), cells
 
     def _within_rounding(self, form: LinearForm, lower: np.ndarray, still: np.ndarray) -> np.ndarray:
         """Boxes that would be safe but for twice the rounding error, where exact arithmetic can help, (batch,) bool."""

@@ -1,12 +1,37 @@
-"""Branching: which input to halve. The children of a box cover it (core/box.py: Box.split).
+"""Branching: which inputs to halve. The children of a box cover it (core/box.py: Box.split).
 
-In: boxes, linear forms of the rows. Out: one axis per box. Trust: heuristic.
+In: boxes, linear forms of the rows. Out: children and whose they are. Trust: the choice of axes is heuristic, the cover
+sound.
 """
 
 import numpy as np
 
 from formalgr.core.box import Box
 from formalgr.core.linear import LinearForm
+
+HOPELESS = 8.0
+"""How many times further below 0 than its form varies over the box a row must lie for quarters instead of halves."""
+
+
+def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray) -> tuple[Box, np.ndarray]:
+    """Children that cover the boxes, and the index of the box each comes from: halves, or quarters of hopeless boxes.
+
+    lower (batch, rows): minima of the form; open_rows (batch, rows): 1.0 or 0.0. A box is hopeless when an open row
+    lies far below 0 beside what its form varies over the box: then the relaxation is too loose, and halves would be
+    bounded only to be halved again.
+    """
+    children = box.split(widest_influence(box, form, open_rows))
+    parents = np.concatenate([np.arange(len(box)), np.arange(len(box))])
+    varies = np.sum(np.abs(form.flat()) * (box.upper - box.lower)[:, None, :], axis=2)
+    again = np.any((open_rows > 0.0) & (-lower > HOPELESS * varies), axis=1)[parents]
+    if not np.any(again):
+        return children, parents
+    chosen = parents[again]
+    rows = LinearForm(form.coefficients[chosen], form.constant[chosen], form.error[chosen])
+    quarters = children[again].split(widest_influence(children[again], rows, open_rows[chosen]))
+    halves = children[~again]
+    whole = Box(*(np.concatenate([getattr(part, end) for part in (halves, quarters)]) for end in ("lower", "upper")))
+    return whole, np.concatenate([parents[~again], chosen, chosen])
 
 
 def widest_influence(box: Box, form: LinearForm, open_rows: np.ndarray, floor: float = 0.1) -> np.ndarray:

@@ -41,8 +41,8 @@ def cell_program(graph: Graph, bounds: NodeBounds, box: RationalBox, polytope: P
         elif isinstance(node.operator, Piecewise):
             values.append(cell.piecewise(node.operator, inputs[0], boxes[node.inputs[0]], boxes[index]))
         else:
-            arguments = cell.variables(inputs[0], boxes[node.inputs[0]])
-            values.append(cell.symbols(node.operator.encode(cell.constraints, (arguments,), boxes[index])))
+            arguments = tuple(cell.variables(values[i], boxes[i]) for i in node.inputs)
+            values.append(cell.symbols(node.operator.encode(cell.constraints, arguments, boxes[index])))
     cell.restrict(values[-1], polytope)
     return cell.constraints.program(inputs=tuple(range(box.inputs)))
 

@@ -12,6 +12,7 @@ from formalgr.bounds.base import NodeBounds
 from formalgr.core.errors import NumericalError
 from formalgr.core.linear import Interval
 from formalgr.core.program import Linear, Maximum, Piecewise, Program, Sense, Variable
+from formalgr.core.rounding import nearest_down, nearest_up
 from formalgr.graph.graph import Graph
 from formalgr.operators.base import ProgramBuilder
 from formalgr.spec.unsafe import Polytope
@@ -33,6 +34,12 @@ class Constraints(ProgramBuilder):
         ends = zip(lower.reshape(-1).tolist(), upper.reshape(-1).tolist(), strict=True)
         self.bounds.extend(Variable(low, high) for low, high in ends)
         return np.arange(start, len(self.bounds), dtype=np.int64).reshape(lower.shape)
+
+    def ranges(self, indices: np.ndarray) -> Interval:
+        chosen = [self.bounds[index] for index in indices.reshape(-1).tolist()]
+        lower = np.array([nearest_down(Fraction(variable.lower)) for variable in chosen], dtype=np.float64)
+        upper = np.array([nearest_up(Fraction(variable.upper)) for variable in chosen], dtype=np.float64)
+        return Interval(lower.reshape(indices.shape), upper.reshape(indices.shape))
 
     def linear(self, indices, coefficients, sense: Sense, right) -> None:
         self.rows.append(Linear(tuple(indices), tuple(coefficients), sense, right))

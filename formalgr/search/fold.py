@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from formalgr.bounds.base import Rows
-from formalgr.bounds.folded import Hinges, hinges, row_bounds
+from formalgr.bounds.folded import WIDE, Backward
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
@@ -36,11 +36,11 @@ def foldable(graph: Graph) -> bool:
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded system per box with the bounds of its units over that box, and their relaxations."""
+    """A folded system per box with the bounds of its units over that box, and the pass that relaxes them."""
 
     system: FoldedSystem
     bounds: list
-    relaxed: list[Hinges]
+    backward: Backward
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Value:
 class _Folder:
     """The state while one batch is folded."""
 
-    def __init__(self, graph: Graph, box: Box):
+    def __init__(self, graph: Graph, box: Box, narrow: str):
         self.graph = graph
         self.box = box
         self.xp = namespace(box.lower)
@@ -69,7 +69,8 @@ class _Folder:
             box.inputs, (), None, self.xp.maximum(self.xp.abs(box.lower), self.xp.abs(box.upper))
         )
         self.bounds: list = []
-        self.relaxed: list[Hinges] = []
+        layers = sum(isinstance(node.operator, Piecewise) for node in graph.nodes)
+        self.backward = Backward(self.system.reach, layers, narrow)
 
     @property
     def symbols(self) -> int:
@@ -134,7 +135,8 @@ class _Folder:
         value = replace(value, size=size)
         middle = middle[:, 0] + xp.reshape(value.constant, (batch, -1))
         error = xp.reshape(value.radius + gamma(2 * self.symbols + 16, self.dtype) * size, (batch, -1))
-        reach = sizes[:, 0] * SLACK + error * SLACK + underflow(4 * self.symbols + 16, self.dtype)
+        # `size` is at least |middle| + reach, so that gamma_n * size covers the roundings of both sums
+        reach = sizes[:, 0] + error * SLACK + underflow(4 * self.symbols + 16, self.dtype)
         lower, upper = middle - reach, middle + reach
         check_bounds(lower, upper, "a folded node")
         return lower, upper, value
@@ -157,7 +159,7 @@ class _Folder:
         if not units.shape[1]:
             return lower, upper
         block = self.rows(value, units)
-        low, high = row_bounds(self.system, self.relaxed, block, size_of(block, self.system.reach), self.box)
+        low, high = self.backward.bounds(block, size_of(block, self.system.reach), self.box)
         which = np.nonzero(valid)
         lower, upper = arrays_of.copy(lower), arrays_of.copy(upper)
         target = (which[0], units[which])
@@ -240,10 +242,11 @@ class _Folder:
         low = xp.where(mask, low - factor * (xp.abs(low) + xp.abs(shift)), -1.0 + 0.0 * low)
         high = xp.where(mask, high + factor * (xp.abs(high) + xp.abs(shift)), -1.0 + 0.0 * high)
         self.bounds.append((low, high))
-        self.relaxed.append(hinges(low, high, cap))
-        reach = xp.concat([self.system.reach, block.values(high)], axis=1)
-        sizes = (*self.system.sizes, size_of(block, self.system.reach))
-        self.system = FoldedSystem(self.system.inputs, (*self.system.blocks, block), None, reach, sizes)
+        size, reach = size_of(block, self.system.reach), block.values(high)
+        self.backward.add(block, size, (low, high), reach)
+        reach = xp.concat([self.system.reach, reach], axis=1)
+        blocks, sizes = (*self.system.blocks, block), (*self.system.sizes, size)
+        self.system = FoldedSystem(self.system.inputs, blocks, None, reach, sizes)
 
     def _with_symbols(self, made: _Value, units, steps, exact: bool) -> _Value:
         """The value with step * y added to the elements `units`, y being the symbols of the newest block."""
@@ -292,9 +295,12 @@ def _pieces(low: np.ndarray, high: np.ndarray, breakpoints: np.ndarray, caps: np
     return piece, open_
 
 
-def fold(graph: Graph, box: Box, rows: Rows) -> Folded:
-    """Folded systems of the quantities rows.matrix . output - rows.bounds over each box; see `foldable`."""
-    folder = _Folder(graph, box)
+def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE) -> Folded:
+    """Folded systems of the quantities rows.matrix . output - rows.bounds over each box; see `foldable`.
+
+    narrow: the arithmetic of backward bounds of units, float32 or float64. Raises NumericalError where they overflow.
+    """
+    folder = _Folder(graph, box, narrow)
     values: list[_Value | None] = [folder.input()]
     for index, node in enumerate(graph.nodes, start=1):
         inputs = [values[i] for i in node.inputs]
@@ -305,7 +311,7 @@ def fold(graph: Graph, box: Box, rows: Rows) -> Folded:
         for source in node.inputs:
             if graph.last_use[source] == index:
                 values[source] = None
-    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.relaxed)
+    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward)
 
 
 def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:

@@ -9,32 +9,39 @@ system. Any other graph is bounded by CROWN afresh.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder, lower_forms
-from formalgr.bounds.folded import costs, pull, unit_bounds
+from formalgr.bounds.folded import WIDE, unit_bounds
 from formalgr.core import arrays as arrays_of
 from formalgr.core.box import Box
+from formalgr.core.errors import NumericalError
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
 from formalgr.graph.graph import Graph
-from formalgr.search.fold import fold, foldable
+from formalgr.search.fold import Folded, fold, foldable
 from formalgr.search.reduce import reduce
 
 
 @dataclass(frozen=True)
 class State:
-    """What a batch of boxes inherits: a reduced system per box and bounds of its units; None before the root."""
+    """What a batch of boxes inherits: a reduced system per box and bounds of its units; None before the root.
+
+    noisy (batch,) bool: boxes whose units are bounded in float64 from here on (bounds/folded.py: NOISE_SHARE).
+    """
 
     system: FoldedSystem
     bounds: list
+    noisy: np.ndarray
 
     def __getitem__(self, index) -> "State":
-        return State(self.system[index], [(lower[index], upper[index]) for lower, upper in self.bounds])
+        bounds = [(lower[index], upper[index]) for lower, upper in self.bounds]
+        return State(self.system[index], bounds, self.noisy[index])
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Memory of all arrays."""
         parts = [end for pair in self.bounds for end in pair]
@@ -92,14 +99,31 @@ class FoldedRelaxer(Relaxer):
     rows: Rows
 
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
+        noisy = np.zeros(len(box), dtype=bool) if state is None else state.noisy
+        found = None
+        if not np.any(noisy):
+            found, noisy = self._in_float32(box, state)
+        if found is None:
+            found = self._pass(box, state, WIDE)
+        system, backward = found.system, found.backward
+        form = backward.form(system.outputs, system.sizes[-1])
+        return form, box.minimum(form), State(system, found.bounds, noisy)
+
+    def _pass(self, box: Box, state: State | None, narrow: str) -> Folded:
+        """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
         if state is None:
-            folded = fold(self.graph, box, self.rows)
-            system, bounds, relaxed = folded.system, folded.bounds, folded.relaxed
-        else:
-            system = state.system
-            bounds, relaxed = unit_bounds(system, box, state.bounds)
-        form = pull(system, relaxed, system.outputs, system.sizes[-1], costs(system, relaxed))
-        return form, box.minimum(form), State(system, bounds)
+            return fold(self.graph, box, self.rows, narrow)
+        return Folded(state.system, *unit_bounds(state.system, box, state.bounds, narrow))
+
+    def _in_float32(self, box: Box, state: State | None) -> tuple[Folded | None, np.ndarray]:
+        """What float32 finds, None if that is not good enough, and the boxes that are left to float64 from now on."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = self._pass(box, state, "float32")
+        except NumericalError:
+            return None, np.ones(len(box), dtype=bool)
+        noisy = found.backward.noisy
+        return None if state is None and np.any(noisy) else found, noisy
 
     def unstable(self, box: Box, state: State | None) -> np.ndarray:
         total = np.zeros(len(box), dtype=np.int64)
@@ -108,7 +132,7 @@ class FoldedRelaxer(Relaxer):
         return total
 
     def descend(self, state: State | None) -> State | None:
-        return State(*reduce(state.system, state.bounds))
+        return State(*reduce(state.system, state.bounds), state.noisy)
 
 
 def relaxer_of(graph: Graph, rows: Rows) -> Relaxer:
@@ -147,7 +171,7 @@ def join_states(states: list[State | None]) -> State | None:
         tuple(glue([s.sizes[k] for s in systems]) for k in range(layers + 1)),
     )
     bounds = [tuple(glue([p.bounds[k][end] for p in padded]) for end in (0, 1)) for k in range(layers)]
-    return State(system, bounds)
+    return State(system, bounds, np.concatenate([state.noisy for state in states]))
 
 
 def _padded(state: State, sizes: list[int]) -> State:
@@ -189,9 +213,8 @@ def _padded(state: State, sizes: list[int]) -> State:
     reach = arrays_of.zeros(system.reach, (batch, width))
     reach[:, columns] = system.reach
     outputs = spread(system.outputs, system.outputs.rows, width)
-    return State(
-        FoldedSystem(system.inputs, tuple(blocks), outputs, reach, (*out_sizes, system.sizes[-1])), bounds
-    )
+    padded = FoldedSystem(system.inputs, tuple(blocks), outputs, reach, (*out_sizes, system.sizes[-1]))
+    return State(padded, bounds, state.noisy)
 
 
 def _unlimited(block: Block):

@@ -145,7 +145,7 @@ class _Frame:
             return False
         index = best[2]
         lead = dict(relation.terms)[index]
-        terms = tuple((k, a / lead) for k, a in relation.terms)
+        terms = tuple(sorted((k, a / lead) for k, a in relation.terms))
         others = self._over_coordinates([(k, -a) for k, a in terms if k != index])
         if not all(_is_float(a) for a in others.values()):
             return False

@@ -15,7 +15,7 @@ import numpy as np
 from formalgr.attacks.replay import Replayer
 from formalgr.core.box import Box, outward
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError
+from formalgr.core.errors import ModelError, Unbounded
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
@@ -160,7 +160,10 @@ def _verify_real(
     with _Tools(network, options.judged) as tools:
         for positions in groups.values():
             batch = _Batch(network, [queries[k] for k in positions], options, budget, progress, tools)
-            _decide(batch)
+            try:
+                _decide(batch)
+            except Unbounded as error:
+                _give_up(batch, str(error))
             for position, outcome in zip(positions, batch.outcomes, strict=True):
                 outcomes[position] = outcome
     return outcomes
@@ -180,19 +183,26 @@ def _check_fit(network: Network, query: Query) -> None:
         raise ModelError(f"the query speaks of {query.unsafe.outputs} outputs, the network has {network.graph.outputs}")
 
 
+def compares_outputs(unsafe: UnsafeSet) -> bool:
+    """Whether every row is a comparison of two outputs: then a Softmax behind them changes nothing."""
+    for polytope in unsafe.polytopes:
+        for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
+            terms = [coefficient for coefficient in row if coefficient]
+            if bound or len(terms) != 2 or sum(terms):
+                return False
+    return True
+
+
 def _check_dropped(network: Network, queries: Sequence[Query]) -> None:
     """Raises ModelError when a query speaks of the values of a Softmax that was dropped: only their order is known."""
     if network.dropped is None:
         return
     for unsafe in {id(query.unsafe): query.unsafe for query in queries}.values():
-        for polytope in unsafe.polytopes:
-            for row, bound in zip(polytope.coefficients, polytope.bounds, strict=True):
-                terms = [coefficient for coefficient in row if coefficient]
-                if bound or len(terms) != 2 or sum(terms):
-                    raise ModelError(
-                        f"the network ends in {network.dropped}, which is dropped, and the query speaks of the values "
-                        "of its outputs; only comparisons of two outputs can be decided: state it on the logits"
-                    )
+        if not compares_outputs(unsafe):
+            raise ModelError(
+                f"the network ends in {network.dropped}, which is dropped, and the query speaks of the values of its "
+                "outputs: load the network with keep_softmax=True, or state the query on the logits"
+            )
 
 
 def _decide(batch: _Batch) -> None:
@@ -207,6 +217,14 @@ def _decide(batch: _Batch) -> None:
     for position in batch.waiting:
         batch.unknown(position)
     batch.tick("done")
+
+
+def _give_up(batch: _Batch, why: str) -> None:
+    """Without finite bounds, what is undecided is unknown."""
+    for position in batch.waiting:
+        batch.reasons[position] = Reason.UNBOUNDED
+        batch.notes[position] = (*batch.notes[position], why)
+        batch.unknown(position)
 
 
 def _trivial(batch: _Batch) -> None:
@@ -275,11 +293,14 @@ class _Search:
             self.found[query] = counterexample
         return counterexample is not None
 
-    def attack(self, queries: np.ndarray) -> np.ndarray:
-        """Gradient descent on the queries; which ones are violated."""
+    def attack(self, queries: np.ndarray, doublings: int) -> np.ndarray:
+        """Gradient descent on the queries, which ones are violated: quickly at first, then from 2^doublings times the
+        starts and with a closer look at the best points."""
         batch, started = self.batch, self.batch.budget.elapsed
         chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
-        found = attack(batch.network, chosen, batch.options.pgd, batch.context)
+        pgd = batch.options.pgd
+        method = replace(pgd, points=pgd.points << doublings, zooms=pgd.zooms if doublings else ())
+        found = attack(batch.network, chosen, method, batch.context)
         for index, counterexample in found.items():
             self.found[int(queries[index])] = counterexample
             self.decider[int(queries[index])] = Stage.ATTACK

@@ -10,14 +10,21 @@ from formalgr.attacks.replay import in_inputs
 from formalgr.core.budget import Budget
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
-from formalgr.graph.network import Network
+from formalgr.graph.network import Network, load
 from formalgr.spec.joint import joined
 from formalgr.spec.query import Property
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.pipeline import verify_batch
+from formalgr.verify.pipeline import compares_outputs, verify_batch
 
 FIRST_QUERIES = 64
 """Queries of a property in its first batch; the next ones are twice as large, and none starts after a violation."""
+
+
+def suited(network: Network, property_: Property) -> Network:
+    """The network as the property needs it: a Softmax that was dropped is back where its values are asked for."""
+    if network.dropped is None or all(compares_outputs(query.unsafe) for query in property_.queries):
+        return network
+    return load(network.sources[0].path, keep_softmax=True)
 
 
 def verify_property(

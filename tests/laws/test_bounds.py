@@ -10,7 +10,7 @@ import pytest
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder, lower_forms
-from formalgr.bounds.folded import costs, pull, unit_bounds
+from formalgr.bounds.folded import unit_bounds
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.bounds.interval import IntervalBounder
 from formalgr.core.arrays import RATIONAL, Arrays, to_numpy
@@ -139,7 +139,8 @@ def test_folding_and_reducing_keep_the_function(case):
     folded = fold(graph, box, rows)
     halves = box.split(np.zeros(3, dtype=np.int64))
     twice = np.array([0, 1, 2, 0, 1, 2])
-    inner, _ = unit_bounds(folded.system[twice], halves, [(a[twice], b[twice]) for a, b in folded.bounds])
+    known = [(a[twice], b[twice]) for a, b in folded.bounds]
+    inner, _ = unit_bounds(folded.system[twice], halves, known, "float32")
     smaller, kept = reduce(folded.system[twice], inner)
     assert smaller.units <= folded.system.units
     pairs = [(box, folded.system, folded.bounds), (halves, folded.system[twice], inner), (halves, smaller, kept)]
@@ -218,7 +219,22 @@ def test_systems_of_the_zoo_agree_in_torch(row):
     for arrays in (Arrays(), Arrays(kind="torch")):
         rows = Rows(arrays.asarray(row.query.unsafe.matrix), arrays.asarray(row.query.unsafe.bounds))
         folded = fold(row.network.graph.to(arrays), Box(low, high).to(arrays), rows)
-        cost = costs(folded.system, folded.relaxed)
-        form = pull(folded.system, folded.relaxed, folded.system.outputs, folded.system.sizes[-1], cost)
+        form = folded.backward.form(folded.system.outputs, folded.system.sizes[-1])
         results.append(to_numpy(Box(low, high).to(arrays).minimum(form)))
     assert np.allclose(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("radius", [1.0, 1e-3, 1e-6, 1e-9])
+def test_float32_bounds_give_way_to_float64_where_their_radius_would_decide(radius):
+    """The radius of float32 does not shrink with the box: what it costs must stay small beside what the rows vary."""
+    graph, rows, box = _random_graph(11), _rows(_random_graph(11)), _boxes(12, 40, 3, radius)
+    # one box around a kink of the first layer, where units stay unstable however small it is
+    weights, bias = graph.nodes[0].operator.weights, graph.nodes[0].operator.bias
+    kink = np.linalg.lstsq(weights.T[:3], -bias[:3], rcond=None)[0]
+    box = Box(np.concatenate([box.lower, kink[None] - radius]), np.concatenate([box.upper, kink[None] + radius]))
+    form, least, state = FoldedRelaxer(graph, rows).bound(box, None)
+    folded = fold(graph, box, rows, "float64")
+    reference = box.minimum(folded.backward.form(folded.system.outputs, folded.system.sizes[-1]))
+    varies = np.sum(np.abs(form.flat()), axis=2) * 2.0 * radius
+    assert np.all(reference - least <= 0.1 * varies + 1e-12)
+    assert state.noisy[-1] == (radius <= 1e-6)

@@ -14,8 +14,11 @@ from formalgr.core.arrays import RATIONAL, Arrays, to_numpy
 from formalgr.core.linear import AffineForm, Interval, absorb
 from formalgr.core.program import Sense
 from formalgr.operators.base import ProgramBuilder
+from formalgr.operators.exponential import Exponential, Logarithm, SoftPlus
 from formalgr.operators.normalize import BatchNorm
+from formalgr.operators.powers import Inverse, Root
 from formalgr.operators.s_shaped import SShaped
+from formalgr.operators.waves import Wave
 from tests.operator_rows import ROWS
 
 CASES = [
@@ -30,6 +33,46 @@ RADII = (0.0, 1e-30, 1e-3, 0.7, 3.0, 1e6)
 
 SAMPLES = 6
 WIDE_SLACK = Fraction(1, 2**56)
+
+
+DOMAINS = {
+    Exponential: (-40.0, 3.0), Logarithm: (1e-3, 1e3), Inverse: (0.05, 1e3), Root: (0.0, 1e4), SoftPlus: (-50.0, 50.0),
+    Wave: (-1e5, 1e5),
+}
+"""Where operators have values, of a size that 80-bit floats hold to 2^-56."""
+
+
+def _sigmoid(wide):
+    decay = np.exp(-np.abs(wide))
+    return np.where(wide > 0, 1 / (1 + decay), decay / (1 + decay))
+
+
+FORMULAS = {
+    SShaped: lambda operator, x: np.tanh(x) if operator.kind == "Tanh" else _sigmoid(x),
+    Exponential: lambda operator, x: np.exp(x),
+    Logarithm: lambda operator, x: np.log(x),
+    SoftPlus: lambda operator, x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    Root: lambda operator, x: np.sqrt(x),
+    Wave: lambda operator, x: np.sin(x) if operator.kind == "Sin" else np.cos(x),
+}
+"""Operators without rational evaluation, in 80-bit floats."""
+
+
+def _fitted(operator, box: Interval) -> Interval:
+    """The box pulled into the domain of the operator."""
+    low, high = DOMAINS.get(type(operator), (-np.inf, np.inf))
+    return Interval(np.clip(box.lower, low, high), np.clip(box.upper, low, high))
+
+
+def _fitted_form(operator, form: AffineForm) -> AffineForm:
+    """The form moved and shrunk into the domain of the operator."""
+    if type(operator) not in DOMAINS:
+        return form
+    low, high = DOMAINS[type(operator)]
+    center = np.clip(form.center, low + 0.1 * min(high - low, 1.0), high - 0.1 * min(high - low, 1.0))
+    room = 0.9 * np.minimum(center - low, high - center)
+    share = np.minimum(1.0, room / np.maximum(form.spread + form.radius, 1e-300))
+    return AffineForm(form.generators * share[:, None], center, form.radius * share)
 
 
 def _rational(values) -> np.ndarray:
@@ -58,11 +101,9 @@ def truth(operator, *values):
         return operator.to(RATIONAL).evaluate(*values), _rational(0.0)
     (value,) = values
     wide = _wide(value)
-    if isinstance(operator, SShaped):
-        decay = np.exp(-np.abs(wide))
-        sigmoid = np.where(wide > 0, 1 / (1 + decay), decay / (1 + decay))
-        result = np.tanh(wide) if operator.kind == "Tanh" else sigmoid
-        return _from_wide(result), _rational(WIDE_SLACK * 2)
+    if type(operator) in FORMULAS:
+        result = FORMULAS[type(operator)](operator, wide)
+        return _from_wide(result), _rational(WIDE_SLACK * 2 * Fraction(max(1.0, float(np.max(np.abs(result))))))
     assert isinstance(operator, BatchNorm), "an operator without rational evaluation needs its formula here"
     form, shape = operator.form, operator.factor.shape
     scale, shift, mean, variance = (part.astype(np.longdouble).reshape(shape) for part in form.inputs[1:])
@@ -71,14 +112,14 @@ def truth(operator, *values):
     return _from_wide((wide - mean) * factor + shift), _rational(Fraction(float(size)) * WIDE_SLACK)
 
 
-def _boxes(shapes, random) -> list[Interval]:
-    """One box per radius and input: (radii, *shape)."""
+def _boxes(operator, shapes, random) -> list[Interval]:
+    """One box per radius and input, in the domain of the operator: (radii, *shape)."""
     boxes = []
     for shape in shapes:
         center = random.standard_normal((len(RADII), *shape)) * random.choice([1e-3, 1.0, 10.0], (len(RADII), *shape))
         center[random.random(center.shape) < 0.15] = 0.0
         radius = np.array(RADII).reshape(-1, *(1,) * len(shape)) * random.random(center.shape)
-        boxes.append(Interval(center - radius, center + radius))
+        boxes.append(_fitted(operator, Interval(center - radius, center + radius)))
     return boxes
 
 
@@ -104,7 +145,7 @@ def _folded(values: np.ndarray) -> np.ndarray:
 @EVERY_OPERATOR
 def test_interval_contains_samples(operator, shapes):
     random = np.random.default_rng(1)
-    boxes = _boxes(shapes, random)
+    boxes = _boxes(operator, shapes, random)
     values, slack = truth(operator, *(_rational(point) for point in _flat(_samples(boxes, random))))
     bounds = operator.interval(*boxes)
     assert bounds.lower.shape == (len(RADII), *operator.out_shape(*shapes))
@@ -116,7 +157,7 @@ def test_interval_contains_samples(operator, shapes):
 @EVERY_OPERATOR
 def test_interval_of_a_point_is_small(operator, shapes):
     random = np.random.default_rng(2)
-    points = [box.lower for box in _boxes(shapes, random)]
+    points = [box.lower for box in _boxes(operator, shapes, random)]
     bounds = operator.interval(*(Interval(point, point) for point in points))
     value = operator.evaluate(*points)
     size = np.max(np.abs(value)) + max(np.max(np.abs(point)) for point in points) + 1.0
@@ -124,7 +165,7 @@ def test_interval_of_a_point_is_small(operator, shapes):
     assert np.all(np.abs(bounds.lower - value) <= 1e-12 * size)
 
 
-def _forms(shapes, random) -> tuple[AffineForm, ...]:
+def _forms(operator, shapes, random) -> tuple[AffineForm, ...]:
     """Forms over three shared symbols: a point, tiny, ordinary, wide, and one with a radius alone."""
     forms = []
     for shape in shapes:
@@ -134,7 +175,7 @@ def _forms(shapes, random) -> tuple[AffineForm, ...]:
         generators[random.random(generators.shape) < 0.2] = 0.0
         radius = np.abs(random.standard_normal(center.shape)) * size * random.choice([0.0, 1e-6, 1.0])
         generators[3] = 0.0
-        forms.append(AffineForm(generators, center, radius))
+        forms.append(_fitted_form(operator, AffineForm(generators, center, radius)))
     return tuple(forms)
 
 
@@ -149,7 +190,7 @@ def _reach(form: AffineForm, symbols: np.ndarray) -> np.ndarray:
 @EVERY_OPERATOR
 def test_forward_form_contains_samples(operator, shapes):
     random = np.random.default_rng(3)
-    forms = _forms(shapes, random)
+    forms = _forms(operator, shapes, random)
     boxes = tuple(form.interval() for form in forms)
     corners = random.choice([-1.0, 1.0], (SAMPLES, 3))
     symbols = np.where(random.random((SAMPLES, 3)) < 0.5, random.uniform(-1, 1, (SAMPLES, 3)), corners)
@@ -185,7 +226,7 @@ def _dot(coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
 @EVERY_OPERATOR
 def test_backward_bound_is_below_samples(operator, shapes):
     random = np.random.default_rng(4)
-    boxes = _boxes(shapes, random)
+    boxes = _boxes(operator, shapes, random)
     points = [_rational(point) for point in _samples(boxes, random)]
     values, slack = truth(operator, *_flat(points))
     coefficients = _coefficients(operator.out_shape(*shapes), random)
@@ -202,9 +243,10 @@ def test_backward_bound_is_below_samples(operator, shapes):
 @EVERY_OPERATOR
 def test_pullback_is_the_slope(operator, shapes):
     random = np.random.default_rng(5)
-    step = 1e-6
+    step, least = 1e-6, DOMAINS.get(type(operator), (-np.inf,))[0] + 0.05
     for _ in range(20):  # redrawn while a kink lies within the step
         points = [random.standard_normal((2, *shape)) for shape in shapes]
+        points = [np.maximum(_fitted(operator, Interval(point, point)).lower, least) for point in points]
         ways = [random.standard_normal((2, *shape)) for shape in shapes]
         cotangent = random.standard_normal((2, *operator.out_shape(*shapes)))
         ahead, behind = ([p + s * step * w for p, w in zip(points, ways, strict=True)] for s in (1.0, -1.0))
@@ -219,7 +261,7 @@ def test_pullback_is_the_slope(operator, shapes):
 @EVERY_OPERATOR
 def test_torch_bounds_are_numpy_bounds(operator, shapes):
     random = np.random.default_rng(6)
-    boxes, forms = _boxes(shapes, random), _forms(shapes, random)
+    boxes, forms = _boxes(operator, shapes, random), _forms(operator, shapes, random)
     coefficients = _coefficients(operator.out_shape(*shapes), random)
     for dtype, relative in (("float64", 1e-10), ("float32", 1e-3)):
         arrays = Arrays("torch", dtype)
@@ -244,38 +286,68 @@ def test_torch_bounds_are_numpy_bounds(operator, shapes):
 
 
 class Recorder(ProgramBuilder):
-    """Keeps what an operator encodes as residuals, functions of the values that must be zero."""
+    """Keeps what an operator encodes as functions of the values: `residuals` are 0, `slacks` at least 0."""
 
-    def __init__(self, arguments: int):
-        self.bounds, self.residuals = [(None, None)] * arguments, []
+    def __init__(self, arguments: list[Interval]):
+        self.bounds = [pair for box in arguments for pair in zip(box.lower.flat, box.upper.flat, strict=True)]
+        self.residuals, self.slacks, self.tables = [], [], []
 
     def variables(self, lower, upper):
         first = len(self.bounds)
         self.bounds += list(zip(lower.reshape(-1).tolist(), upper.reshape(-1).tolist(), strict=True))
         return np.arange(first, len(self.bounds), dtype=np.int64).reshape(lower.shape)
 
+    def ranges(self, indices):
+        ends = np.array([self.bounds[k] for k in indices.reshape(-1).tolist()]).reshape(*indices.shape, 2)
+        return Interval(ends[..., 0], ends[..., 1])
+
     def linear(self, indices, coefficients, sense, right):
-        assert sense is Sense.EQUAL
         pairs = list(zip(indices, coefficients, strict=True))
-        self.residuals.append(lambda x: sum(x[i] * exact.rational(c) for i, c in pairs) - exact.rational(right))
+
+        def rest(x):
+            return sum(x[i] * exact.rational(c) for i, c in pairs) - exact.rational(right)
+
+        if sense is Sense.EQUAL:
+            self.residuals.append(rest)
+        else:
+            assert sense in (Sense.LESS, Sense.GREATER)
+            self.slacks.append(rest if sense is Sense.GREATER else lambda x: -rest(x))
 
     def piecewise(self, argument, result, breakpoints, slopes, intercepts):
-        def residual(x):
-            k = sum(x[argument] > exact.rational(b) for b in breakpoints)
-            return x[result] - x[argument] * exact.rational(slopes[k]) - exact.rational(intercepts[k])
-
-        self.residuals.append(residual)
+        tables = [[exact.rational(value) for value in table] for table in (breakpoints, slopes, intercepts)]
+        for b, left, right, start, end in zip(tables[0], *(t[k:][: len(t) - 1] for t in tables[1:] for k in (0, 1)),
+                                              strict=True):
+            assert left * b + start == right * b + end, "the pieces do not meet"
+        self.tables.append((argument, result, tables))
+        self.residuals.append(lambda x: x[result] - _at(tables, x[argument]))
 
     def maximum(self, arguments, result):
         self.residuals.append(lambda x: x[result] - max(x[i] for i in arguments))
+
+    def complete(self, x: dict) -> None:
+        """Values for the variables that are neither arguments nor results: forward through tables, or back."""
+        for argument, result, tables in self.tables:
+            if argument in x:
+                x.setdefault(result, _at(tables, x[argument]))
+        for argument in {argument for argument, _, _ in self.tables} - set(x):
+            mine = [(result, tables) for other, result, tables in self.tables if other == argument]
+            tried = {(x[result] - t) / s for result, tables in mine for s, t in zip(*tables[1:], strict=True) if s}
+            x[argument] = next(w for w in tried if all(_at(tables, w) == x[result] for result, tables in mine))
+
+
+def _at(tables, value):
+    """Value of a piecewise linear function given by its tables."""
+    breakpoints, slopes, intercepts = tables
+    k = sum(value > b for b in breakpoints)
+    return value * slopes[k] + intercepts[k]
 
 
 @EVERY_OPERATOR
 def test_encoding_admits_the_value(operator, shapes):
     random = np.random.default_rng(7)
     boxes = [Interval(random.standard_normal((1, *shape)) - 1.0, None) for shape in shapes]
-    boxes = [Interval(box.lower, box.lower + 2.0) for box in boxes]
-    points = [_rational(box.lower + 2.0 * random.random(box.lower.shape)) for box in boxes]
+    boxes = [_fitted(operator, Interval(box.lower, box.lower + 2.0)) for box in boxes]
+    points = [_rational(box.lower + (box.upper - box.lower) * random.random(box.lower.shape)) for box in boxes]
     values, slack = truth(operator, *points)
     sizes = [int(np.prod(shape)) for shape in shapes]
     starts = np.cumsum([0, *sizes])
@@ -283,17 +355,19 @@ def test_encoding_admits_the_value(operator, shapes):
         np.arange(start, start + size, dtype=np.int64).reshape(shape)
         for start, size, shape in zip(starts, sizes, shapes, strict=False)
     )
-    recorder = Recorder(int(starts[-1]))
+    recorder = Recorder(boxes)
     results = operator.encode(recorder, arguments, operator.interval(*boxes)[0])
     assert results.shape == operator.out_shape(*shapes)
     x = dict(enumerate(value for point in points for value in point.reshape(-1)))
     for index, value in zip(results.reshape(-1).tolist(), values[0].reshape(-1), strict=True):
         assert x.setdefault(index, value) == value
+    recorder.complete(x)
     assert len(x) == len(recorder.bounds), "a variable besides the results has no known value"
     bounds = recorder.bounds[int(starts[-1]) :]
     for index, (low, high) in enumerate(bounds, start=int(starts[-1])):
         assert exact.rational(low) <= x[index] + slack and x[index] - slack <= exact.rational(high)
     # the factor of BatchNormalization is irrational: its encoding is as exact as float64 weights are
     assert all(abs(residual(x)) <= slack * 2**8 for residual in recorder.residuals)
+    assert all(gap(x) >= -slack * 2**8 for gap in recorder.slacks)
     free = sum(low < high for low, high in bounds)
     assert len(recorder.residuals) >= free or not operator.exact, "a result is not tied to the arguments"

@@ -8,7 +8,7 @@ from formalgr.graph.network import own_outputs, random_inputs
 from formalgr.graph.onnx_reader import read
 from formalgr.graph.onnx_writer import write
 from formalgr.graph.runtime import Session
-from formalgr.operators.registry import REGISTRY
+from formalgr.operators.registry import BILINEAR, HINTS, REGISTRY, RELAXED
 from tests.operator_rows import ROWS
 
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=repr)
@@ -24,6 +24,23 @@ def _close(ours, theirs, relative):
 
 def test_every_operator_has_a_row():
     assert set(REGISTRY) <= {op_type for row in ROWS for op_type in row.op_types}
+
+
+@EVERY_ROW
+def test_the_registry_says_what_is_exact(row):
+    """A network of exact operators is exact; one relaxed operator, or a product of two values, makes it relaxed."""
+    if row.name == "Pow exponent 1":
+        assert row.graph.exact, "the first power is the value itself"
+    elif set(row.op_types) & RELAXED:
+        assert not row.graph.exact
+    elif not set(row.op_types) & BILINEAR:
+        assert row.graph.exact
+    elif len(row.op_types) == 1:
+        assert row.graph.exact == (" of two " not in row.name and " and itself" not in row.name)
+
+
+def test_hints_name_what_is_not_supported():
+    assert not set(HINTS) & set(REGISTRY) and set(REGISTRY) >= RELAXED | BILINEAR
 
 
 def test_row_names_are_unique():

@@ -150,7 +150,7 @@ def test_inputs_that_do_not_vary_are_constants():
     center = np.random.default_rng(5).standard_normal((2, 4))
     radius = np.array([0.1, 0.0, 1e-14, 0.1])
     folded = fold(graph, Box(center - radius, center + radius), _rows(graph))
-    assert folded.system.units > 5
+    assert folded.system.units > 2
     assert np.any(folded.system.outputs.weights[:, :, 0])
     for block in (*folded.system.blocks, folded.system.outputs):
         assert not np.any(block.weights[:, :, 1:3])

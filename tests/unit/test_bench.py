@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
     place = tmp_path / "tiny"
     place.mkdir()
     difference(place / "d.onnx")
-    chain(place / "bad.onnx", [("Sin",)], 2, 2)
+    chain(place / "bad.onnx", [("Erf",)], 2, 2)
     box_property(place / "holds.vnnlib", [(1, 2), (-2, -1)], "(<= Y_0 Y_1)", 2)
     box_property(place / "violated.vnnlib", [(-1, 1), (-1, 1)], "(<= Y_0 Y_1)", 2)
     return place
@@ -138,7 +138,7 @@ def test_the_files_of_a_sweep(folder, capsys):
     assert [(row["verdict"], row["expected"]) for row in document["rows"]] == [
         ("unsat", "unsat"), ("sat", "sat"), ("error", "unsat"),
     ]  # fmt: skip
-    assert "Sin" in document["rows"][2]["why"] and document["rows"][0]["guarantee"] == "float-sound"
+    assert "Erf" in document["rows"][2]["why"] and document["rows"][0]["guarantee"] == "float-sound"
 
     rows = list(csv.reader(io.StringIO(Path("run/results.csv").read_text())))
     assert [row[:3] + [row[4]] for row in rows] == [
@@ -155,7 +155,7 @@ def test_the_files_of_a_sweep(folder, capsys):
     suite = ElementTree.fromstring(Path("run/junit.xml").read_text())
     counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
     assert counts == ["3", "0", "1", "0"]
-    assert "Sin" in suite.findall("testcase")[2].find("error").get("message")
+    assert "Erf" in suite.findall("testcase")[2].find("error").get("message")
     picture = Path("run/cactus.svg").read_text()
     assert "<svg" in picture and "formalgr: 2 of 3" in picture
 

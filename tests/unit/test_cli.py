@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -414,6 +415,22 @@ def test_supports_and_doctor(capsys):
     assert main(["supports", "--onnx-operators"]) == 0
     operators = capsys.readouterr().out.split()
     assert {"Gemm", "Conv", "LeakyRelu", "MaxPool"} <= set(operators)
+    for question, answer in [
+        ("--onnx-opset-versions", r"\d+\n\d+"),
+        ("--onnx-element-types", "real\nfloat32"),
+        ("--vnnlib-versions", r"1\.0\n2\.0"),
+        ("--hidden-node-theories", "NH"),
+        ("--multiple-input-output-theories", "SIO\nMIO"),
+        ("--multiple-network-theories", "SNET\nMENET\nMINET\nMNET"),
+        ("--multiple-node-comparison-theories", "SNC\nMNC"),
+        ("--arithmetic-complexity-theories", "BND\nOUTC\nLIN"),
+        ("--optimised-disjunctive-reasoning", "false"),
+        ("--serialise-assignments", "false"),
+        ("--unsat-proofs", "false"),
+    ]:
+        assert main(["supports", question]) == 0
+        assert re.fullmatch(answer + "\n", capsys.readouterr().out), question
+    assert main(["--name"]) == 0 and capsys.readouterr().out == "formalgr\n"
     assert main(["doctor", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["good"] is True and set(document["checks"]) == {"networks", "highs", "cbc", "z3"}
