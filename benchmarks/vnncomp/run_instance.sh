@@ -2,6 +2,7 @@
 # VNN-COMP, protocol v1: decide one instance. The result file holds sat (with the witness below it), unsat, unknown,
 # timeout or error; the exit code is 0 whenever it was written.
 # usage: run_instance.sh v1 CATEGORY ONNX VNNLIB RESULTS TIMEOUT
+# (several networks: ONNX is "[('f', 'a.onnx'), ('g', 'b.onnx')]")
 if [ "$1" != v1 ] || [ $# -lt 6 ]; then
   echo "run_instance.sh: usage: run_instance.sh v1 CATEGORY ONNX VNNLIB RESULTS TIMEOUT" >&2
   exit 1

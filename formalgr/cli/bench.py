@@ -18,7 +18,9 @@ EPILOG = """
 the list
   onnx,vnnlib,timeout,expected     a header names the columns, in any order; others are left alone
   net.onnx,prop.vnnlib,116,unsat   files are relative to the list's folder; .gz is found where it is packed
-  Without a header every line is network, property, timeout, as in the competition.
+  Without a header every line is network, property, timeout, as in the competition. Several networks of one property
+  (VNN-LIB 2.0) are written "[('f', 'a.onnx'), ('g', 'b.onnx')]". Without --semantics each property says of which
+  arithmetic it speaks: its element types; real numbers in version 1.0.
 
 what is written to --out
   results.csv    the layout of VNN-COMP: category, network, property, 0, result, seconds; results-TOOL.csv for peers
@@ -45,6 +47,7 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument("list", type=Path, metavar="INSTANCES", help="CSV file of instances, also .gz")
     options.add_effort_options(parser, "limit of one instance; one with a shorter limit of its own keeps it")
     options.add_semantics_option(parser)
+    parser.set_defaults(semantics=None)
     options.add_competition_option(parser)
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
     group = parser.add_argument_group("work")
@@ -81,7 +84,7 @@ def run(session: Session) -> int:
     args = session.args
     instances = read_instances(args.list, VERDICTS)
     settings = _settings(session)
-    tools = [(OWN, Verifier(settings.local)), *((name, peer(name)) for name in args.tools)]
+    tools = [(OWN, Verifier(settings.local, settings.declared)), *((name, peer(name)) for name in args.tools)]
     category = vnncomp.category_of(args.list)
     args.out = args.out or Path("formalgr-out") / f"bench-{category}"
     check_folder(args.out)
@@ -114,12 +117,16 @@ def _settings(session: Session):
     local = VerifyOptions(
         solver=args.solver,
         require=guarantee_of(args.require),
-        semantics=Semantics(args.semantics),
+        semantics=Semantics(args.semantics or "real"),
         judged=args.competition,
         seed=args.seed,
     )
     return SweepOptions(
-        local=local, jobs=args.jobs, limit_seconds=args.timeout or math.inf, memory_bytes=args.memory_limit
+        local=local,
+        declared=args.semantics is None,
+        jobs=args.jobs,
+        limit_seconds=args.timeout or math.inf,
+        memory_bytes=args.memory_limit,
     )
 
 

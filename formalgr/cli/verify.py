@@ -31,6 +31,9 @@ examples
   formalgr verify network.onnx property.vnnlib --solver z3 --witness witness.txt --exit-code
   formalgr verify query.vnnlib --network f=old.onnx --network g=new.onnx        # VNN-LIB 2.0, several networks"""
 
+LIST = "["
+"""How the competition's scripts begin a list of networks: [('f', 'a.onnx'), ('g', 'b.onnx')]."""
+
 NETWORK, PROPERTY = (".onnx", ".onnx.gz"), (".vnnlib", ".vnnlib.gz")
 
 
@@ -61,7 +64,7 @@ def add_arguments(parser: options.Parser) -> None:
 
 def files_of(args: argparse.Namespace) -> tuple[str | dict[str, str], str]:
     """(network, or networks by name, and property), told by their names. Raises UsageError unless they are there."""
-    networks = [name for name in args.files if name.lower().endswith(NETWORK)]
+    networks = [name for name in args.files if name.lower().endswith(NETWORK) or name.startswith(LIST)]
     properties = [name for name in args.files if name.lower().endswith(PROPERTY)]
     other = [name for name in args.files if name not in networks and name not in properties]
     if other:
@@ -81,19 +84,32 @@ def files_of(args: argparse.Namespace) -> tuple[str | dict[str, str], str]:
     return named or networks[0], properties[0]
 
 
+def _loaded(given: str | dict[str, str], property_):
+    """The network, or networks by the names that the property declares."""
+    from formalgr.graph.network import load
+    from formalgr.runs.instances import network_files
+    from formalgr.spec.joint import check_names, without_copies
+    from formalgr.verify.property import suited
+
+    if isinstance(given, str) and not given.startswith(LIST):
+        return suited(load(given), property_)
+    if isinstance(given, str):
+        given = without_copies(property_, {name: Path(file) for name, file in network_files(given, "verify")})
+    check_names(property_, given)
+    return {name: suited(load(file), property_) for name, file in given.items()}
+
+
 def run(session: Session) -> int:
     """Decide, print the word and the witness."""
     given, property_file = files_of(session.args)
     from formalgr.core.verdict import Semantics
-    from formalgr.graph.network import load
     from formalgr.report import json as report_json
     from formalgr.report.files import write_text
     from formalgr.report.witness import result_text, vnnlib_witness
     from formalgr.report.words import guarantee_of, verdict_word
-    from formalgr.spec.joint import check_names
     from formalgr.spec.vnnlib_reader import read_vnnlib
     from formalgr.verify.options import VerifyOptions
-    from formalgr.verify.property import suited, verify_property
+    from formalgr.verify.property import verify_property
 
     args = session.args
     property_ = read_vnnlib(property_file)
@@ -104,11 +120,7 @@ def run(session: Session) -> int:
         judged=args.competition,
         seed=args.seed,
     )
-    if isinstance(given, dict):
-        check_names(property_, given)
-        network = {name: suited(load(file), property_) for name, file in given.items()}
-    else:
-        network = suited(load(given), property_)
+    network = _loaded(given, property_)
     with session.display() as display:
         outcome = verify_property(network, property_, effort, session.budget, display)
     networks = tuple(network.values()) if isinstance(network, dict) else (network,)

@@ -38,6 +38,11 @@ class Row:
         return "error" if self.record.error is not None else verdict_word(self.record)
 
     @property
+    def network(self) -> str:
+        """The name of its network, or names of its networks."""
+        return ", ".join(path.name.removesuffix(".gz") for _, path in self.instance.networks)
+
+    @property
     def decided(self) -> bool:
         """Whether there is a verdict."""
         return self.record.verdict is not Verdict.UNKNOWN
@@ -79,6 +84,7 @@ class Row:
             "seconds": record.seconds,
             "tool": self.tool,
             "guarantee": GUARANTEES[record.guarantee],
+            "semantics": record.semantics.value,
             "stage": None if record.stage is None else record.stage.value,
             "stage_seconds": {Stage[name].value: spent for name, spent in record.stage_seconds.items()},
             "why": self.why,
@@ -164,7 +170,7 @@ def junit(rows: list[Row], name: str) -> str:
         time=f"{sum(row.record.seconds for row in rows):.3f}",
     )
     for row in rows:
-        where = {"classname": f"{row.tool}.{Path(row.instance.onnx).name}", "name": row.instance.vnnlib}
+        where = {"classname": f"{row.tool}.{row.network}", "name": row.instance.vnnlib}
         case = ElementTree.SubElement(suite, "testcase", where, time=f"{row.record.seconds:.3f}")
         if row.wrong:
             told = f"{row.word}, expected {row.expected}"
@@ -193,8 +199,8 @@ def rows_table(rows: list[Row], style: str | None = None) -> Table:
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for row in rows:
-        names = [Path(name).name.removesuffix(".gz") for name in (row.instance.onnx, row.instance.vnnlib)]
-        cells = (row.tool, *names, row.word, row.expected or "", f"{row.record.seconds:.2f}", row.why or "")
+        asked = Path(row.instance.vnnlib).name.removesuffix(".gz")
+        cells = (row.tool, row.network, asked, row.word, row.expected or "", f"{row.record.seconds:.2f}", row.why or "")
         table.add_row(*(Text(cell) for cell in cells), style=style)
     return table
 

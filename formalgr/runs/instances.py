@@ -3,6 +3,7 @@
 In: a CSV file, plain or gzip. Out: Instances. Trust: sound (a line that cannot be read is refused by its number).
 """
 
+import ast
 import csv
 import io
 import math
@@ -23,11 +24,14 @@ NO_EXPECTATION = ("", "-", "unknown")
 
 @dataclass(frozen=True)
 class Instance:
-    """One line of a list: the files as it names them and where they lie, the limit (or infinity), the expectation."""
+    """One line of a list: the files as it names them and where they lie, the limit (or infinity), the expectation.
+
+    `networks`: files by the names that a VNN-LIB 2.0 property declares; one file alone has the name "".
+    """
 
     onnx: str
     vnnlib: str
-    network: Path
+    networks: tuple[tuple[str, Path], ...]
     property: Path
     timeout_seconds: float = math.inf
     expected: Verdict | None = None
@@ -40,8 +44,9 @@ def read_instances(path: str | Path, words: Mapping[str, Verdict]) -> list[Insta
     """The instances of a list; files are named relative to its folder, and `.gz` may be left out or too much.
 
     With a header (a line that holds `onnx` and `vnnlib`) the columns onnx, vnnlib, timeout and expected are read in any
-    order, others are left alone; without one every line is onnx, vnnlib, timeout. `words` are those of the column
-    expected. Raises InputError naming file and line.
+    order, others are left alone; without one every line is onnx, vnnlib, timeout. Several networks are written as in
+    the competition: [('f', 'a.onnx'), ('g', 'b.onnx')]. `words` are those of the column expected. Raises InputError
+    naming file and line.
     """
     path = Path(path)
     try:
@@ -75,18 +80,34 @@ def _columns(path: Path, rows: list) -> tuple[tuple[str, ...], list]:
 
 def _instance(path: Path, number: int, row: Mapping[str, str], words: Mapping[str, Verdict]) -> Instance:
     where = f"{path}:{number}"
-    files = []
     for name in ("onnx", "vnnlib"):
         if not row.get(name):
             raise InputError(f"{where}: no {name} file is named")
-        files.append(_find(where, path.parent, row[name]))
+    networks = tuple((name, _find(where, path.parent, file)) for name, file in network_files(row["onnx"], where))
+    property_ = _find(where, path.parent, row["vnnlib"])
     word = row.get("expected", "").lower()
     if word not in words and word not in NO_EXPECTATION:
         raise InputError(f"{where}: expected is {word!r}; write {', '.join(words)} or nothing")
     limit = row.get("timeout", "")
-    return Instance(
-        row["onnx"], row["vnnlib"], *files, _seconds(where, limit) if limit else math.inf, words.get(word)
-    )
+    seconds = _seconds(where, limit) if limit else math.inf
+    return Instance(row["onnx"], row["vnnlib"], networks, property_, seconds, words.get(word))
+
+
+def network_files(text: str, where: str) -> list[tuple[str, str]]:
+    """(name, file) of every network in [('f', 'a.onnx'), ...]; one file alone has the name "".
+
+    Raises InputError, beginning with `where`, for what only begins like a list.
+    """
+    if not text.startswith("["):
+        return [("", text)]
+    try:
+        pairs = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        pairs = []
+    named = isinstance(pairs, list) and pairs and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
+    if not named or not all(isinstance(part, str) and part for pair in pairs for part in pair):
+        raise InputError(f"{where}: {text} is no list of networks; write [('f', 'a.onnx'), ('g', 'b.onnx')]")
+    return pairs
 
 
 def _seconds(where: str, text: str) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from formalgr.attacks.replay import Replayer
 from formalgr.core.budget import Budget
-from formalgr.core.errors import FormalgrError, MissingDependency
+from formalgr.core.errors import FormalgrError, InputError, MissingDependency
 from formalgr.core.verdict import Reason, Verdict
 from formalgr.graph.network import load
 from formalgr.runs.sweep import Record, Task, lost_record
@@ -65,7 +65,7 @@ def _judged(task: Task, point: tuple[float, ...] | None) -> tuple[str, ...]:
     if point is None:
         return ()
     try:
-        replayer = Replayer(load(task.instance.network))
+        replayer = Replayer(load(_only(task)))
         queries = read_vnnlib(task.instance.property).queries
         sound = any(replayer.replay(query, point) is not None for query in queries)
     except FormalgrError as error:
@@ -73,12 +73,20 @@ def _judged(task: Task, point: tuple[float, ...] | None) -> tuple[str, ...]:
     return () if sound else ("its point does not replay over the reals",)
 
 
+def _only(task: Task) -> Path:
+    """The file of the one network. Raises InputError where there are several: no peer here takes them."""
+    files = [path for _, path in task.instance.networks]
+    if len(files) > 1:
+        raise InputError(f"it takes one network, this instance has {len(files)}")
+    return files[0]
+
+
 @contextmanager
 def _files(task: Task) -> Iterator[tuple[Path, Path]]:
     """The files of the instance, unpacked where they are packed."""
     with tempfile.TemporaryDirectory(prefix="formalgr-peer-") as folder:
         places = []
-        for number, place in enumerate((task.instance.network, task.instance.property)):
+        for number, place in enumerate((_only(task), task.instance.property)):
             with place.open("rb") as file:
                 packed = file.read(2) == GZIP
             if packed:

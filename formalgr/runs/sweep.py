@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from formalgr import __version__
 from formalgr.core.budget import Budget
 from formalgr.core.errors import FormalgrError, InputError
 from formalgr.core.progress import Progress, Tick, silent
-from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
 from formalgr.graph import onnx_file
 from formalgr.graph.network import Network, load
 from formalgr.runs.instances import Instance
 from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import Limits, Lost, run
+from formalgr.spec.joint import without_copies
+from formalgr.spec.query import Property
 from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.property import suited, verify_property
@@ -38,10 +40,12 @@ OWN = "formalgr"
 class SweepOptions:
     """How a sweep runs: options of each check, worker processes, limits that hold besides an instance's own.
 
-    `limit_seconds` caps the limit of every instance; `memory_bytes` bounds the data of each worker.
+    `limit_seconds` caps the limit of every instance; `memory_bytes` bounds the data of each worker; `declared`: each
+    property says of which semantics it speaks.
     """
 
     local: VerifyOptions = field(default_factory=VerifyOptions)
+    declared: bool = False
     jobs: int = 1
     limit_seconds: float = math.inf
     memory_bytes: int | None = None
@@ -58,7 +62,7 @@ class SweepOptions:
             "version": __version__,
             "solver": self.local.solver,
             "require": self.local.require.name,
-            "semantics": self.local.semantics.name,
+            "semantics": None if self.declared else self.local.semantics.name,
             "competition": self.local.judged,
             "seed": self.local.seed,
             "limit per instance": None if math.isinf(self.limit_seconds) else self.limit_seconds,
@@ -85,16 +89,17 @@ class Record:
     witness: tuple | None = None
     outputs: tuple | None = None
     confirmed_float32: bool | None = None
+    semantics: Semantics = Semantics.REAL
 
     def to_json(self) -> dict:
         """Plain values; `from_json` gives the record back."""
-        names = {name: getattr(self, name) for name in ("verdict", "guarantee", "stage", "reason")}
+        names = {name: getattr(self, name) for name in ("verdict", "guarantee", "stage", "reason", "semantics")}
         return {**asdict(self), **{name: None if value is None else value.name for name, value in names.items()}}
 
     @classmethod
     def from_json(cls, body: dict) -> "Record":
         """The record that `to_json` wrote."""
-        kinds = {"verdict": Verdict, "guarantee": Guarantee, "stage": Stage, "reason": Reason}
+        kinds = {"verdict": Verdict, "guarantee": Guarantee, "stage": Stage, "reason": Reason, "semantics": Semantics}
         names = {name: None if body[name] is None else kind[body[name]] for name, kind in kinds.items()}
         lists = {name: None if body[name] is None else tuple(body[name]) for name in ("notes", "witness", "outputs")}
         return cls(**{**body, **names, **lists})
@@ -112,20 +117,25 @@ class Task:
 
 
 class Verifier:
-    """Callable that decides one task in a worker; it keeps the last network, which the next instance often needs."""
+    """Callable that decides one task in a worker; it keeps the networks of the last one, which the next often needs.
 
-    def __init__(self, options: VerifyOptions):
+    `declared`: the semantics are those that each property declares, whatever the options say.
+    """
+
+    def __init__(self, options: VerifyOptions, declared: bool = False):
         self._options = options
-        self._kept: tuple[Path, Network] | None = None
+        self._declared = declared
+        self._kept: dict[Path, Network] = {}
 
     def __call__(self, task: Task) -> Record:
         budget = Budget(task.limit_seconds)
         try:
             property_ = read_vnnlib(task.instance.property)
-            network = suited(self._network(task.instance.network), property_)
-            outcome = verify_property(network, property_, self._options, budget)
+            semantics = property_.semantics if self._declared else self._options.semantics
+            options = replace(self._options, semantics=semantics)
+            outcome = verify_property(self._networks(task.instance, property_), property_, options, budget)
         except MemoryError:
-            self._kept = None
+            self._kept = {}
             return lost_record(budget.elapsed, Reason.MEMORY, "")
         except FormalgrError as error:
             return Record(Verdict.UNKNOWN, budget.elapsed, error=" ".join(str(error).split()))
@@ -134,11 +144,15 @@ class Verifier:
             return Record(Verdict.UNKNOWN, budget.elapsed, error=" ".join(told.split()))
         return _record(outcome, budget)
 
-    def _network(self, path: Path) -> Network:
-        if self._kept is None or self._kept[0] != path:
-            self._kept = None
-            self._kept = (path, load(path))
-        return self._kept[1]
+    def _networks(self, instance: Instance, property_: Property) -> Network | dict[str, Network]:
+        """The one network, or networks by the names that the property declares."""
+        files = without_copies(property_, dict(instance.networks))
+        self._kept = {path: self._kept[path] for path in files.values() if path in self._kept}
+        for path in files.values():
+            if path not in self._kept:
+                self._kept[path] = load(path)
+        networks = {name: suited(self._kept[path], property_) for name, path in files.items()}
+        return networks.get("", networks)
 
 
 def lost_record(seconds: float, reason: Reason, why: str) -> Record:
@@ -159,6 +173,7 @@ def _record(outcome: Outcome, budget: Budget) -> Record:
         outcome.reason,
         notes=outcome.notes,
         stage_seconds={stage.name: spent for stage, spent in outcome.stage_seconds},
+        semantics=outcome.semantics,
         **({} if found is None else _witness(found)),
     )
 
@@ -181,7 +196,8 @@ class _Digests:
     def key(self, task: Task) -> str:
         """What the record of a task is kept under: a hash of its files and its limit."""
         limit = None if math.isinf(task.limit_seconds) else task.limit_seconds
-        parts = (self._network(task.instance.network), self._file(task.instance.property), repr(limit))
+        networks = (part for name, path in task.instance.networks for part in (name, self._network(path)))
+        parts = (*networks, self._file(task.instance.property), repr(limit))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def _network(self, path: Path) -> str:
@@ -210,7 +226,7 @@ def sweep(
 
     `tool`: the name that records are kept under and the picklable callable that decides; formalgr where it is None.
     """
-    name, function = tool or (OWN, Verifier(options.local))
+    name, function = tool or (OWN, Verifier(options.local, options.declared))
     tasks = [Task(instance, options.limit(instance)) for instance in instances]
     digests = _Digests()
     keys = [digests.key(task) for task in tasks]

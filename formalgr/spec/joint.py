@@ -5,6 +5,7 @@ In: Property, Networks. Out: Network. Trust: sound (files that are not what the 
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 from formalgr.core.errors import ModelError, PropertyError, UsageError
 from formalgr.graph.network import Network
@@ -56,6 +57,16 @@ def check_names(property_: Property, names: Mapping[str, object]) -> None:
     missing = [name for name, network in declared.items() if name not in names and not _copied(network)]
     if missing:
         raise UsageError(f"{property_.path} declares the network {missing[0]}: add --network {missing[0]}=FILE")
+
+
+def without_copies(property_: Property, files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files without those of networks that are equal to another one and hold the same bytes, as lists name them."""
+    originals = {network.name: network.same_as[1] for network in property_.networks if _copied(network)}
+    return {name: path for name, path in files.items() if not _same_bytes(path, files.get(originals.get(name)))}
+
+
+def _same_bytes(path: Path, other: Path | None) -> bool:
+    return other is not None and (path == other or path.read_bytes() == other.read_bytes())
 
 
 def _copied(network: Declared) -> bool:

@@ -104,7 +104,7 @@ def refused(capsys, network: Path, property_: Path, said: list[str], code: int =
     assert out == "" and err.startswith("formalgr: error:") and err.count("\n") == (3 if "^" in said else 1)
     assert all(part in err for part in said), err
     assert "Traceback" not in err and list(Path().iterdir()) == []
-    instance = Instance(network.name, property_.name, network, property_)
+    instance = Instance(network.name, property_.name, (("", network),), property_)
     error = Verifier(VerifyOptions())(Task(instance, 60.0)).error
     assert error is not None and "\n" not in error and "internal" not in error
     assert all(" ".join(part.split()) in error for part in said)

@@ -60,7 +60,7 @@ BOTH = ("d.onnx,holds.vnnlib,30,unsat", "d.onnx,violated.vnnlib,30,sat")
 def test_columns_in_any_order_and_others_are_left_alone(folder):
     path = listed(folder, "A,unsat,holds.vnnlib,d.onnx,7.5", header="Grade, Expected, VNNLIB ,onnx,timeout")
     (one,) = read_instances(path, VERDICTS)
-    assert (one.onnx, one.vnnlib) == ("d.onnx", "holds.vnnlib") and one.network == folder / "d.onnx"
+    assert (one.onnx, one.vnnlib) == ("d.onnx", "holds.vnnlib") and one.networks == (("", folder / "d.onnx"),)
     assert one.timeout_seconds == 7.5 and one.expected is Verdict.HOLDS
 
 
@@ -84,7 +84,7 @@ def test_gzip_lists_and_files(folder):
     text = b"\xef\xbb\xbfd.onnx,holds.vnnlib,3\nd.onnx,violated.vnnlib.gz,3"
     (folder / "list.csv.gz").write_bytes(gzip.compress(text))
     first, second = read_instances(folder / "list.csv.gz", VERDICTS)
-    assert first.network.name == "d.onnx.gz" and first.property.name == "holds.vnnlib.gz"
+    assert first.networks[0][1].name == "d.onnx.gz" and first.property.name == "holds.vnnlib.gz"
     assert second.property.name == "violated.vnnlib"
     assert main(["bench", str(folder / "list.csv.gz"), "--out", "run", "--quiet", "--json"]) == 0
 
@@ -120,6 +120,56 @@ def test_bad_lists(folder, capsys, text, said):
 def test_a_list_that_is_not_there(folder, capsys):
     assert main(["bench", str(folder / "none.csv")]) == 3
     assert "none.csv: no such file" in capsys.readouterr().err
+
+
+TWINS = """(vnnlib-version <2.0>)
+(declare-network f (declare-input X {type} [1,2]) (declare-output Y {type} [1,2]))
+(declare-network g ({same} f) (declare-input Z {type} [1,2]) (declare-output W {type} [1,2]))
+(assert (and (>= X[0,0] 0.0) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 1.0)))
+(assert (and (== Z[0,0] X[0,0]) (== Z[0,1] X[0,1])))
+(assert (>= (- Y[0,0] W[0,0]) {gap}))
+"""
+
+
+def test_several_networks_as_the_competition_lists_them(folder, capsys):
+    """Also a file for a network that is equal to another, when it is the same file; else it is one too many."""
+    (folder / "same.onnx").write_bytes((folder / "d.onnx").read_bytes())
+    chain(folder / "other.onnx", [("Relu",)], 2, 2)
+    for name, same in (("equal", "equal-to"), ("isomorphic", "isomorphic-to")):
+        (folder / f"{name}.vnnlib").write_text(TWINS.format(type="real", same=same, gap="0.1"))
+    lines = [
+        "\"[('f', 'd.onnx'), ('g', 'd.onnx')]\",equal.vnnlib,30",
+        "\"[('f', 'd.onnx'), ('g', 'same.onnx')]\",isomorphic.vnnlib,30",
+        "\"[('f', 'd.onnx'), ('g', 'other.onnx')]\",equal.vnnlib,30",
+        "d.onnx,equal.vnnlib,30",
+    ]
+    path = listed(folder, *lines, header="")
+    assert main(["bench", path, "--out", "run", "--json", "--quiet"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["verdict"] for row in rows] == ["unsat", "unsat", "error", "unsat"]
+    assert "equal-to f and takes no file of its own" in rows[2]["why"]
+    assert rows[0]["onnx"] == "[('f', 'd.onnx'), ('g', 'd.onnx')]"
+    assert "formalgr.d.onnx, same.onnx" in Path("run/junit.xml").read_text()
+
+
+@pytest.mark.parametrize("cell", ["[", "[]", "['d.onnx']", "[('f', 3)]", "[('f', 'd.onnx', 'x')]", "[f(1)]"])
+def test_lists_of_networks_that_are_none(folder, capsys, cell):
+    path = listed(folder, f'"{cell}",holds.vnnlib,30', header="")
+    assert main(["bench", path, "--out", "run"]) == 3
+    assert "is no list of networks; write [('f', 'a.onnx')" in capsys.readouterr().err
+
+
+def test_each_property_says_of_which_arithmetic_it_speaks(folder, capsys):
+    """Element types of VNN-LIB 2.0 do, unless --semantics says it for all: 0 >= 0 is decided by rounding alone."""
+    for kind in ("real", "float32"):
+        (folder / f"{kind}.vnnlib").write_text(TWINS.format(type=kind, same="equal-to", gap="0.0"))
+    path = listed(folder, "d.onnx,real.vnnlib,30", "d.onnx,float32.vnnlib,30", "d.onnx,holds.vnnlib,30", header="")
+    found = {}
+    for words in ([], ["--semantics", "real"]):
+        out = f"run{len(words)}"
+        assert main(["bench", path, "--out", out, "--json", "--quiet", *words]) == 0
+        found[out] = [row["semantics"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert found == {"run0": ["real", "float32", "real"], "run2": ["real"] * 3}
 
 
 # ---------------------------------------------------------------- what comes out

@@ -150,3 +150,32 @@ def test_scripts_of_the_competition(place):
         else:
             assert rest == []
     assert script("install_tool", "v3").returncode == 1
+
+
+TWINS = """(vnnlib-version <2.0>)
+(declare-network f (declare-input X real [1,2]) (declare-output Y real [1,2]))
+(declare-network g (equal-to f) (declare-input Z real [1,2]) (declare-output W real [1,2]))
+(assert (and (>= X[0,0] 0.0) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 1.0)))
+(assert (and (<= (- Z[0,0] X[0,0]) 0.25) (>= (- Z[0,0] X[0,0]) -0.25) (== Z[0,1] X[0,1])))
+(assert (>= (- Y[0,0] W[0,0]) {gap}))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the competition's scripts are for bash")
+def test_scripts_with_several_networks(place):
+    """VNN-LIB 2.0: the list of networks as the harness passes it, the assignment as the scorer reads it."""
+    network = difference(place / "d.onnx")
+    listed = f"[('f', '{network}'), ('g', '{network}')]"
+    for gap, word in (("0.2", "sat"), ("0.3", "unsat")):
+        (place / "q.vnnlib").write_text(TWINS.format(gap=gap))
+        assert script("prepare_instance", "v1", "twins", listed, "q.vnnlib").returncode == 0
+        done = script("run_instance", "v1", "twins", listed, "q.vnnlib", "r", 20)
+        first, *rest = Path("r").read_text().splitlines()
+        assert (done.returncode, first) == (0, word), done.stderr
+        if word == "unsat":
+            assert rest == []
+            continue
+        assert [rest[k] for k in (0, 3, 6, 9)] == [f"{name} real [1,2]" for name in "XYZW"]
+        x, y, z, w = (np.array(rest[k + 1 : k + 3], dtype=np.float64) for k in (0, 3, 6, 9))
+        assert np.all(replayed(network, x) == y) and np.all(replayed(network, z) == w)
+        assert np.max(np.abs(z - x)) <= 0.25 and y[0] - w[0] >= 0.2
