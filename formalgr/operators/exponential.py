@@ -33,6 +33,7 @@ def _libm_error(image, terms: int = LIBM_ULPS + 8):
 class Exponential(Smooth):
     """e to the power of x."""
 
+    rising = True
     limits = (0.0, float("inf"))
 
     def evaluate(self, *values):
@@ -116,6 +117,7 @@ class Logarithm(Smooth):
 class SoftPlus(Smooth):
     """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)); its derivative is the sigmoid."""
 
+    rising = True
     limits = (0.0, float("inf"))
 
     def evaluate(self, *values):

@@ -31,6 +31,10 @@ class Power(Smooth):
     rational = True
 
     @property
+    def rising(self) -> bool:
+        return bool(self.exponent % 2)
+
+    @property
     def limits(self) -> tuple[float, float]:
         return (-float("inf") if self.exponent % 2 else 0.0, float("inf"))
 

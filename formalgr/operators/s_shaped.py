@@ -21,6 +21,7 @@ class SShaped(Smooth):
     """Tanh or Sigmoid, by `kind`."""
 
     kind: str
+    rising = True
 
     @property
     def limits(self) -> tuple[float, float]:

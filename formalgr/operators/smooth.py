@@ -60,6 +60,8 @@ class Smooth(Activation):
     """Numbers that f never leaves."""
     slope_limits: tuple[float, float] = (-float("inf"), float("inf"))
     """Numbers that f' never leaves."""
+    rising: bool = False
+    """Whether f never falls, and has a value everywhere."""
 
     @abstractmethod
     def jet(self, value) -> tuple:

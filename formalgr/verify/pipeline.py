@@ -22,6 +22,7 @@ from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Se
 from formalgr.graph.network import Network
 from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
 from formalgr.search.relax import unstable_units
+from formalgr.search.tail import without_tail
 from formalgr.solvers.child import InChild
 from formalgr.solvers.registry import backend
 from formalgr.spec.query import Query
@@ -253,7 +254,7 @@ def _branch(batch: _Batch) -> None:
     """Backward bounds at the root, gradient attacks on what they leave open, branch and bound below."""
     search = _Search(batch)
     limits = replace(batch.options.branch, seconds_per_query=batch.options.seconds_per_query)
-    engine = BranchAndBound(batch.network.graph, batch.unsafe, limits)
+    engine = BranchAndBound(*without_tail(batch.network.graph, batch.unsafe), limits)
     box = outward([batch.queries[k].box for k in search.positions])
     result = engine.run(box, Helpers(search.confirm, search.exact, search.attack, search.report), batch.budget)
     for index, position in enumerate(search.positions):
