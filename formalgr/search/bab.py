@@ -285,7 +285,7 @@ class BranchAndBound:
 
     def _within_rounding(self, form: LinearForm, lower: np.ndarray, still: np.ndarray) -> np.ndarray:
         """Boxes that would be safe but for twice the rounding error, where exact arithmetic can help, (batch,) bool."""
-        if not self._graph.exact:
+        if not (self._graph.exact or self._graph.rational):
             return np.zeros(len(lower), dtype=bool)
         return ~np.any(self._unsafe.open_polytopes(lower + 2.0 * form.error) & still, axis=1)
 

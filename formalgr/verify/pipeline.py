@@ -312,14 +312,15 @@ class _Search:
         """Ask z3 about a box of a query, or all of it, when it can be exact and few units are unstable there."""
         batch, position = self.batch, self.positions[query]
         left = min(batch.left(position), batch.options.solver_seconds, batch.options.exact_seconds)
-        if not batch.network.graph.exact or self.cells[query] >= batch.options.exact_cells or left <= 0.0:
+        graph = batch.network.graph
+        if not (graph.exact or graph.rational) or self.cells[query] >= batch.options.exact_cells or left <= 0.0:
             return State.OPEN
         asked = batch.queries[position]
         if box is not None:
             asked = Query(asked.box.within(box.lower[0].tolist(), box.upper[0].tolist()), asked.unsafe)
             if asked.box.empty:
                 return State.PROVEN
-        if unstable_units(batch.network.graph, outward([asked.box]))[0] > batch.options.smt_units:
+        if unstable_units(graph, outward([asked.box]))[0] > batch.options.smt_units:
             return State.OPEN
         started, child = batch.budget.elapsed, batch.solver("z3")
         finding = solve(batch.network, asked, child, batch.budget.within(left), batch.context.replayer)
