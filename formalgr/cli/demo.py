@@ -32,6 +32,7 @@ def add_arguments(parser: options.Parser) -> None:
     )
     options.add_class_option(parser)
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
+    options.add_semantics_option(parser)
     options.add_job_options(parser)
     options.add_run_options(parser)
     parser.add_argument(

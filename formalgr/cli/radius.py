@@ -22,6 +22,7 @@ what the numbers mean
   misclassified  wrong at the latent itself: lower -1, upper 0 (ties are wrong)
   open           time or precision did not suffice; both ends hold nevertheless, more time narrows them
   mean, median   of min(R, --max-epsilon) over the latents of the class
+  semantics      real: the networks are functions of real numbers (there is no --semantics float32 here)
 
 examples
   formalgr radius --generator 'g_{class}.onnx' --classifier c.onnx --max-epsilon 0.5
@@ -162,4 +163,5 @@ def _print(session: Session, report) -> None:
     out.print(text.numbers_table(names, report_radius.class_rows(report)))
     cap, level = session.args.max_epsilon, report.guarantee
     text.say(out, f"\nmean and median of min(R, {cap}), R being the distance of the nearest misclassified latent")
-    text.say(out, f"Ends: {GUARANTEES[level]} or stronger ({MEANINGS[level]}). {session.budget.elapsed:.1f} s")
+    ends = f"Ends: {GUARANTEES[level]} or stronger ({MEANINGS[level]}); semantics: real."
+    text.say(out, f"{ends} {session.budget.elapsed:.1f} s")

@@ -6,6 +6,7 @@ In: bounds. Out: Box, RationalBox. Trust: sound (float boxes are rounded outward
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -142,7 +143,7 @@ class RationalBox:
         """Number of input coordinates."""
         return len(self.lower)
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Whether no point lies in the box."""
         return any(low > high for low, high in zip(self.lower, self.upper, strict=True))

@@ -101,18 +101,33 @@ class Pulled:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What a node sums up along the linear maps in a row that end in it, which may be merged into one before they run.
+
+    size (batch, *node): all summands in absolute value, so that nothing cancels; roundings: how many one of them may
+    meet, in any order; peak (batch,): bound of every number met, factors below 1 left out. A node that no linear map
+    makes is one summand.
+    """
+
+    size: object
+    roundings: int
+    peak: object
+
+
+@dataclass(frozen=True)
 class Drift:
     """How far an operator's output is off when its inputs are: output error = linear part of the input errors + rest.
 
     pull: coefficients (batch, rows, *out) of output errors -> one array (batch, rows, *input) per input, exactly the
     transposed linear part up to `terms` roundings. own (batch, *out): bound of |rest|. spread (batch, *out): |linear
-    part| applied to bounds of the input errors, plus own.
+    part| applied to bounds of the input errors, plus own. sums: of the output of a linear map, else None.
     """
 
     pull: Callable
     own: object
     spread: Callable
-    terms: int = 0
+    terms: int
+    sums: Sums | None = None
 
 
 @dataclass(frozen=True)

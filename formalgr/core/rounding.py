@@ -7,6 +7,7 @@ fl(a op b) = (a op b)(1 + d) + e with |d| <= u and |e| <= ETA (underflow, also w
 n products in ANY order is off by at most gamma_n * sum |a_i b_i|, gamma_n = n u / (1 - n u).
 """
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -34,8 +35,14 @@ LIBM_ULPS = 8
 """numpy documents at most 4 ulp for exp and tanh in float64, torch (SLEEF) 1 ulp; doubled."""
 
 FLOAT32_EXTRA = 16
-"""Roundings that a float32 implementation may add to a sum of products: weights multiplied with the scale of the next
-BatchNormalization or Mul, quotients as products with reciprocals, alpha and beta of Gemm."""
+"""Roundings that a float32 implementation may add to those of merged linear maps: the factor of BatchNormalization is
+a quotient by a square root, quotients become products with reciprocals, a Cast or a factor 1 is rounded again."""
+
+MOST_ROUNDINGS = 1 << 20
+"""More roundings of one summand than any network has; gamma_n of float32 exists up to 2^23."""
+
+SOFTMAX_REACH = 86.0
+"""exp(-86) = 4.5e-38 is above the smallest normal float32, and above where libraries clamp exp (onnxruntime: -88.4)."""
 
 FLOAT32_LARGEST = 2.0**127
 """Half of the float32 range: a sum whose absolute terms stay below does not overflow in any order."""
@@ -94,7 +101,7 @@ def is_exact_difference(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def nearest(value: Fraction) -> float:
     """The float64 nearest to the rational `value`: off by at most u relatively, or ETA. Raises NumericalError."""
     try:
-        return float(value)
+        return value.numerator / value.denominator if isinstance(value, Fraction) else float(value)
     except OverflowError:
         raise NumericalError(f"a number of about 10^{_digits(value)} lies beyond float64") from None
 
@@ -107,10 +114,18 @@ def _digits(value: Fraction) -> int:
 def nearest_down(value: Fraction) -> float:
     """The largest float64 that is <= the rational `value`. Raises NumericalError when float64 does not reach so far."""
     result = nearest(value)
-    return float(np.nextafter(result, -np.inf)) if result > value else result
+    return math.nextafter(result, -math.inf) if _difference(result, value) > 0 else result
 
 
 def nearest_up(value: Fraction) -> float:
     """The smallest float64 >= the rational `value`. Raises NumericalError when float64 does not reach so far."""
     result = nearest(value)
-    return float(np.nextafter(result, np.inf)) if result < value else result
+    return math.nextafter(result, math.inf) if _difference(result, value) < 0 else result
+
+
+def _difference(result: float, value: Fraction | float) -> float:
+    """A number with the sign of result - value: for a Fraction in integers, which is many times faster."""
+    if not isinstance(value, Fraction):
+        return result - value
+    numerator, denominator = result.as_integer_ratio()
+    return numerator * value.denominator - value.numerator * denominator

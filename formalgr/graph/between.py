@@ -78,7 +78,8 @@ class Range(Stage):
     def run(self, values: np.ndarray) -> np.ndarray:
         a, c = values.dtype.type(self.a), values.dtype.type(self.c)
         rise, reach = (values.dtype.type(span) for span in self._spans)
-        return (values - a) * rise / reach + c
+        moved = values - a
+        return (moved if rise == reach else moved * rise / reach) + c
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def compose(generator: Network, classifier: Network, between: str | None = None)
     return Network(
         graph, oracle, (*generator.sources, *classifier.sources), tuple(dict.fromkeys(notes)), classifier.dropped,
         generator.element, generator.inputs, classifier.outputs,
+        computed=(*generator.computed, *classifier.computed),
     )
 
 

@@ -42,6 +42,7 @@ class Network:
     queries about the VALUES of outputs mean something else. element: float32 or float64, the type of the file's inputs.
     `inputs` and `outputs` are those of the file (none: no file behind it), packed in this order (graph/onnx_ports.py).
     `wiring`: what is fed are coordinates that make the inputs of several files (graph/product.py).
+    computed: constants that the file computes by operators whose rounding differs between libraries.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Network:
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     wiring: Wiring | None = None
+    computed: tuple[str, ...] = ()
 
     def nearest(self, point: Sequence[Fraction]) -> tuple[Fraction, ...]:
         """The point nearest to an exact one at which the files get finite numbers of their type."""
@@ -88,7 +90,7 @@ def load(path: str | Path, *, keep_softmax: bool = False) -> Network:
     sources = tuple(SourceFile(*source) for source in model.sources)
     return Network(
         model.graph, oracle, sources, (*model.notes, *notes), model.dropped, model.element, model.inputs,
-        model.outputs,
+        model.outputs, computed=model.computed,
     )
 
 

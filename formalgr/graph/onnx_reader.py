@@ -30,13 +30,23 @@ OTHER_TYPE = {
 }
 """Inputs whose element type need not be that of the values: shapes, axes, scales."""
 
+MOVED = {
+    "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split",
+    "Squeeze", "Tile", "Transpose", "Unsqueeze",
+}
+"""Operators that only move numbers."""
+
+ROUNDED_ALIKE = {*MOVED, "Abs", "Add", "Cast", "Max", "Min", "Mul", "Neg", "Relu", "Sub"}
+"""Operators whose every implementation gives the same float32 numbers: at most one rounding each."""
+
 TAILS = ("Softmax", "LogSoftmax")
 
 
 @dataclass(frozen=True)
 class ReadModel:
     """What a file says: `graph` in float64, `data` for onnxruntime (with `dropped` operators taken off its end), the
-    element type of its inputs, its inputs and outputs, and `notes` for the reader of a result."""
+    element type of its inputs, its inputs and outputs, `computed` constants (graph/network.py), and `notes` for the
+    reader of a result."""
 
     graph: Graph
     data: bytes
@@ -46,6 +56,7 @@ class ReadModel:
     element: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    computed: tuple[str, ...]
 
 
 def read(path: str | Path, keep_softmax: bool = False) -> ReadModel:
@@ -80,6 +91,7 @@ class _Reader:
                 self._makers[name] = node
         self._names = {id(node): self._name(node, index) for index, node in enumerate(graph.node)}
         self._computed: list[str] = []
+        self._varying: list[str] = []
 
     @staticmethod
     def _name(node, index: int) -> str:
@@ -116,7 +128,7 @@ class _Reader:
         return ReadModel(
             self._builder.build(), self._file.data if dropped is None else self._without(dropped, targets[0]),
             self._file.sources, tuple(notes), None if dropped is None else dropped.op_type,
-            self._elements[self._inputs[0].name], self._inputs, outputs,
+            self._elements[self._inputs[0].name], self._inputs, outputs, tuple(self._varying),
         )
 
     def _input_ports(self) -> tuple[Port, ...]:
@@ -263,8 +275,10 @@ class _Reader:
         for name, value in zip(made, results, strict=True):
             self._constants[name] = np.asarray(value)
         floating = any(value.dtype.kind == "f" for value in constants) and np.asarray(results[0]).dtype.kind == "f"
-        if floating and node.op_type not in ("Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten"):
+        if floating and node.op_type not in MOVED:
             self._computed.append(made[0])
+            if node.op_type not in ROUNDED_ALIKE:
+                self._varying.append(made[0])
 
     def _build(self, node, attributes: dict) -> None:
         """Add the operators that mean a node fed by computed values."""

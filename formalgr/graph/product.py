@@ -75,9 +75,10 @@ def product(networks: Sequence[Network], wiring: Wiring) -> Network:
         oracle,
         tuple(dict.fromkeys(source for network in networks for source in network.sources)),
         tuple(dict.fromkeys(note for network in networks for note in network.notes)),
-        next((network.dropped for network in networks if network.dropped), None),
+        max((network.dropped for network in networks if network.dropped), default=None),
         element,
         wiring=wiring,
+        computed=tuple(dict.fromkeys(name for network in networks for name in network.computed)),
     )
 
 

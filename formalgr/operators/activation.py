@@ -8,7 +8,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from formalgr.core.arrays import namespace
-from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
 from formalgr.operators.base import Operator, Shape, in_float32_range
 
@@ -92,19 +92,22 @@ class Activation(Operator):
     def float32_rounding(self, lower, upper):
         """Bound of |float32 value of f(x) - f(x)| over x in [lower, upper], (batch, *node)."""
 
-    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...], sums: tuple[Sums, ...]) -> Drift:
+        # f(x + d) - f(x) = m d with m between the least and the largest slope: middle slope * d is the linear part
         (error,), (box,) = errors, boxes
         xp = namespace(error)
         # a subnormal input may be taken for 0
         error = error + SMALLEST_NORMAL["float32"]
         lower, upper = box.lower - error, box.upper + error
+        reach = xp.maximum(-lower, upper)
         least, largest = self.float32_slopes(lower, upper)
         slope = 0.5 * least + 0.5 * largest
         wide = xp.maximum(largest - slope, slope - least)
         steep = xp.abs(slope)
-        flushed = (steep + wide + 1.0) * SMALLEST_NORMAL["float32"]
+        # so may a slope, an intercept and a product
+        flushed = (steep + wide + reach + 2.0) * SMALLEST_NORMAL["float32"]
         own = (self.float32_rounding(lower, upper) + wide * error + flushed) * SLACK
-        own = in_float32_range(own, xp.maximum(-lower, upper))
+        own = in_float32_range(own, reach)
         return Drift(lambda rows: (rows * slope[:, None],), own, lambda parts: steep * parts[0] + own, 2)
 
     def backward(self, coefficients, boxes: tuple[Interval, ...]) -> Pulled:

@@ -14,7 +14,7 @@ import numpy as np
 
 from formalgr.core.arrays import Arrays, full, namespace
 from formalgr.core.errors import UnsupportedOperator
-from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.program import Sense
 from formalgr.core.rounding import FLOAT32_LARGEST
 
@@ -92,10 +92,11 @@ class Operator(ABC):
         """Linear lower bound of coefficients (batch, rows, *out) . output by the inputs, valid over `boxes`."""
 
     @abstractmethod
-    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...], sums: tuple[Sums, ...]) -> Drift:
         """Error of float32 evaluation, given bounds `errors` of |float32 value - real value| of the inputs.
 
-        boxes hold the real values. `own` is infinite where float32 may overflow. Arithmetic: bounds/float32.py.
+        boxes hold the real values, sums what the inputs are summed up from. `own` is infinite where float32 may
+        overflow. Arithmetic: bounds/float32.py.
         """
 
     def defined(self, *boxes: Interval) -> bool:
@@ -128,7 +129,7 @@ class Operator(ABC):
 
 
 def in_float32_range(error, size):
-    """The error where every number met is at most `size` and float32 holds it, else infinity."""
+    """The error where every number met is at most `size` (broadcast) and float32 holds it, else infinity."""
     xp = namespace(error)
     return xp.where(size + error < FLOAT32_LARGEST, error, full(error, error.shape, float("inf")))
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.arrays import namespace
-from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.program import Sense
 from formalgr.core.rounding import (
     FLOAT32_EXTRA,
@@ -163,21 +163,22 @@ class Product(Operator):
         units = int(np.prod(coefficients.shape[2:], dtype=np.int64))
         return Pulled(pulled, weighted, total(positive - negative, size), 3 * units + 8)
 
-    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
-        xp = namespace(errors[0])
-        errors = tuple(error + SMALLEST_NORMAL["float32"] for error in errors)
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...], sums: tuple[Sums, ...]) -> Drift:
+        xp, eta = namespace(errors[0]), SMALLEST_NORMAL["float32"]
+        errors = tuple(error + eta for error in errors)
         left, right = (0.5 * box.lower + 0.5 * box.upper for box in reversed(boxes))
-        x_reach, y_reach = (box.magnitude + error for box, error in zip(boxes, errors, strict=True))
+        size, far = boxes[0].magnitude + errors[0], boxes[1].magnitude + errors[1]
         # (x + e)(y + f) - x y = left e + right f + (y - left) e + (x - right) f + e f
         wide = (xp.maximum(boxes[1].upper - left, left - boxes[1].lower) * errors[0]
                 + xp.maximum(boxes[0].upper - right, right - boxes[0].lower) * errors[1] + errors[0] * errors[1])
-        size = x_reach * y_reach
-        flushed = (xp.abs(left) + xp.abs(right) + x_reach + y_reach + 2.0) * SMALLEST_NORMAL["float32"]
-        own = (wide + gamma(FLOAT32_EXTRA, "float32") * size + flushed) * SLACK
-        own = in_float32_range(own, size)
+        # factors of x and y may be moved behind their product, and behind the sum of it (the scale of an attention)
+        merged = Sums(size * far, 1, sums[0].peak * sums[1].peak)
+        peak = xp.reshape(merged.peak, (-1, *(1,) * (size.ndim - 1)))
+        own = (wide + gamma(1 + FLOAT32_EXTRA, "float32") * merged.size + float(FLOAT32_EXTRA) * eta * peak) * SLACK
+        own = in_float32_range(own, peak)
         return Drift(
             lambda rows: (rows * left[:, None], rows * right[:, None]), own,
-            lambda parts: xp.abs(left) * parts[0] + xp.abs(right) * parts[1] + own, 4,
+            lambda parts: xp.abs(left) * parts[0] + xp.abs(right) * parts[1] + own, 4, merged,
         )
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:

@@ -11,6 +11,7 @@ from formalgr.core.arrays import namespace
 from formalgr.core.local import Local
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Recipe, Shape
 from formalgr.operators.bilinear import matmul_of_values
+from formalgr.operators.combine import AddConstant, MultiplyConstant
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.reshape import Reshape, Transpose, count
 
@@ -69,30 +70,31 @@ class Dense(LinearMap):
         return OnnxForm("Gemm", {}, (None, self.weights, self.bias))
 
 
-def _exact_product(spec: NodeSpec, array: np.ndarray, factor: float) -> np.ndarray:
-    product = array * factor
-    fits = np.all(array.astype(np.float32) == array) and np.float32(factor) == factor
-    if factor != 1.0 and not fits:
-        raise spec.refuse("alpha or beta of Gemm with float64 weights is not exact; multiply it into the weights")
-    return product
-
-
 def gemm(spec: NodeSpec) -> tuple[Operator, ...]:
-    """Gemm with constant B and C: alpha * A B + beta * C (float32 products are exact in float64)."""
+    """Gemm with constant B and C: alpha * A B + beta * C, in this order where alpha is not 1."""
     spec.only("alpha", "beta", "transA", "transB", "broadcast")
     weights = spec.weights(1)
     if weights is None or weights.ndim != 2:
         raise spec.refuse("Gemm needs a constant 2-D matrix as its second input")
-    weights = weights.T if spec.attribute("transB", 0) else weights
-    weights = _exact_product(spec, np.ascontiguousarray(weights), float(spec.attribute("alpha", 1.0)))
-    bias = spec.weights(2)
-    if bias is not None:
-        bias = _exact_product(spec, bias, float(spec.attribute("beta", 1.0)))
-        if bias.size not in (1, weights.shape[1]) or bias.ndim > 2:
-            raise spec.refuse(f"the bias of Gemm has shape {list(bias.shape)} for {weights.shape[1]} outputs")
-        bias = np.broadcast_to(bias.reshape(-1), (weights.shape[1],)).copy()
-    dense = Dense(weights, bias)
-    return (Transpose((1, 0)), dense) if spec.attribute("transA", 0) else (dense,)
+    weights = np.ascontiguousarray(weights.T if spec.attribute("transB", 0) else weights)
+    alpha, bias = float(spec.attribute("alpha", 1.0)), _gemm_bias(spec, weights.shape[1])
+    before = (Transpose((1, 0)),) if spec.attribute("transA", 0) else ()
+    if alpha == 1.0:
+        return (*before, Dense(weights, bias))
+    after = () if bias is None else (AddConstant(bias),)
+    return (*before, Dense(weights), MultiplyConstant(np.array([alpha], dtype=np.float64)), *after)
+
+
+def _gemm_bias(spec: NodeSpec, outputs: int) -> np.ndarray | None:
+    """beta * C, exact: products of float32 numbers are float64 numbers."""
+    bias, beta = spec.weights(2), float(spec.attribute("beta", 1.0))
+    if bias is None:
+        return None
+    if beta != 1.0 and not np.all(bias.astype(np.float32) == bias):
+        raise spec.refuse("beta of Gemm with a float64 bias is not exact; multiply it into the bias")
+    if bias.size not in (1, outputs) or bias.ndim > 2:
+        raise spec.refuse(f"the bias of Gemm has shape {list(bias.shape)} for {outputs} outputs")
+    return np.broadcast_to((beta * bias).reshape(-1), (outputs,)).copy()
 
 
 def matmul(spec: NodeSpec) -> Recipe:

@@ -12,10 +12,19 @@ import numpy as np
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.exact import rational_array
-from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.local import Local
 from formalgr.core.program import Sense
-from formalgr.core.rounding import FLOAT32_EXTRA, NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
+from formalgr.core.rounding import (
+    FLOAT32_EXTRA,
+    MOST_ROUNDINGS,
+    NEGLIGIBLE,
+    SLACK,
+    SMALLEST_NORMAL,
+    dtype_name,
+    gamma,
+    underflow,
+)
 from formalgr.operators.base import Operator, ProgramBuilder, Shape, in_float32_range
 
 
@@ -116,8 +125,9 @@ class LinearMap(Operator):
         magnitudes = xp.matmul(xp.abs(flat), xp.reshape(size, (batch, units, 1)))[..., 0]
         return Pulled(pulled, weighted, magnitudes, max(units, self.terms) + self.terms)
 
-    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
-        own = self._float32_rounding(errors, boxes)
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...], sums: tuple[Sums, ...]) -> Drift:
+        merged = self._merged(sums)
+        own = self._float32_rounding(merged)
 
         def pull(coefficients) -> tuple:
             batch, rows = coefficients.shape[:2]
@@ -126,20 +136,36 @@ class LinearMap(Operator):
             pulled = self.adjoint(flat, *shapes)
             return tuple(namespace(p).reshape(p, (batch, rows, *s)) for p, s in zip(pulled, shapes, strict=True))
 
-        return Drift(pull, own, lambda parts: self.magnitude(*parts) + own, self.terms + int(np.prod(own.shape[1:])))
+        terms = self.terms + int(np.prod(own.shape[1:]))
+        return Drift(pull, own, lambda parts: self.magnitude(*parts) + own, terms, merged)
 
-    def _float32_rounding(self, errors: tuple, boxes: tuple[Interval, ...]):
-        """Bound of what float32 evaluation rounds at inputs that are off by `errors`, (batch, *out)."""
+    def _merged(self, sums: tuple[Sums, ...]) -> Sums:
+        """The sums of the output: this map merged with the linear maps before it."""
+        xp = namespace(sums[0].size)
+        ones = (arrays_of.full(part.size, (1, *part.size.shape[1:]), 1.0) for part in sums)
+        gain = max(1.0, float(xp.max(self.magnitude(*ones))))
+        shift = 0.0 if self.offset is None else float(xp.max(self.offset_size()))
+        met = [part.roundings for part in sums]
+        return Sums(
+            self.magnitude(*(part.size for part in sums)) + self.offset_size(),
+            self.terms + sum(met) if self.terms else max(met),
+            gain * sum(part.peak for part in sums) + shift,
+        )
+
+    def _float32_rounding(self, merged: Sums):
+        """Bound of what float32 evaluation rounds, (batch, *out): gamma_n of all summands, and what is flushed.
+
+        An input, weight, product or partial sum that is flushed is worth eta times what it is multiplied with, at most
+        the peak; there are fewer than n^2 of them in one output.
+        """
         if self.terms == 0:
-            return arrays_of.zeros(errors[0], self.apply(*errors).shape)
-        xp, eta = namespace(errors[0]), SMALLEST_NORMAL["float32"]
-        reach = [box.magnitude + error for box, error in zip(boxes, errors, strict=True)]
-        size = self.magnitude(*reach) + self.offset_size()
-        total = sum(xp.sum(xp.reshape(part, (part.shape[0], -1)), axis=1) for part in reach)
-        total = xp.reshape(total, (-1, *(1,) * (size.ndim - 1)))
-        # subnormal inputs, weights and products may be flushed: each is worth eta times what it is multiplied with
-        flushed = self.magnitude(*(0.0 * part + eta for part in reach)) + eta * (total + 2.0 * self.terms + 8.0)
-        return in_float32_range((flushed + gamma(self.terms + FLOAT32_EXTRA, "float32") * size) * SLACK, size)
+            return arrays_of.zeros(merged.size, merged.size.shape)
+        roundings, eta = merged.roundings + FLOAT32_EXTRA, SMALLEST_NORMAL["float32"]
+        if roundings > MOST_ROUNDINGS:
+            return arrays_of.full(merged.size, merged.size.shape, float("inf"))
+        peak = namespace(merged.size).reshape(merged.peak, (-1, *(1,) * (merged.size.ndim - 1)))
+        own = gamma(roundings, "float32") * merged.size + float(roundings) ** 2 * eta * peak
+        return in_float32_range(own * SLACK, peak)
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
         results = builder.variables(box.lower, box.upper)

@@ -12,6 +12,7 @@ import numpy as np
 
 from formalgr.core.arrays import namespace
 from formalgr.core.local import Local
+from formalgr.core.rounding import SMALLEST_NORMAL
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Shape
 from formalgr.operators.linear_map import LinearMap
 
@@ -67,8 +68,8 @@ def batch_normalization(spec: NodeSpec) -> tuple[Operator, ...]:
     scale, shift, mean, variance = (spec.weights(k) for k in (1, 2, 3, 4))
     epsilon = float(np.float32(spec.attribute("epsilon", 1e-5)))
     shape = (-1, *(1,) * (len(spec.shapes[0]) - 2))
-    if np.any(variance + epsilon <= 0.0):
-        raise spec.refuse("BatchNormalization with variance + epsilon <= 0")
+    if np.any(variance + epsilon < SMALLEST_NORMAL["float32"]):
+        raise spec.refuse("BatchNormalization with variance + epsilon <= 0, or so small that float32 may take it for 0")
     factor = scale / np.sqrt(variance + epsilon)
     form = OnnxForm("BatchNormalization", {"epsilon": epsilon}, (None, scale, shift, mean, variance))
     return (BatchNorm(form, factor.reshape(shape), mean.reshape(shape), shift.reshape(shape)),)

@@ -9,7 +9,7 @@ import numpy as np
 
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import is_rational, namespace
-from formalgr.core.linear import AffineForm, Drift, Interval, Pulled
+from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.rounding import SLACK, SMALLEST_NORMAL
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, ProgramBuilder, Shape
 from formalgr.operators.linear_map import LinearMap
@@ -161,7 +161,7 @@ class MaxPool(Operator):
         magnitudes = xp.matmul(xp.abs(xp.reshape(coefficients, (batch, rows, -1))), size)[..., 0]
         return Pulled((pulled,), weighted, magnitudes, flat.shape[-1] + self.window.size)
 
-    def drift(self, errors: tuple, boxes: tuple[Interval, ...]) -> Drift:
+    def drift(self, errors: tuple, boxes: tuple[Interval, ...], sums: tuple[Sums, ...]) -> Drift:
         (error,), (box,) = errors, boxes
         xp, number = namespace(error), error.shape[1]
         error = error + SMALLEST_NORMAL["float32"]

@@ -78,6 +78,7 @@ def radius_document(report: RadiusReport, provenance: Provenance) -> dict:
         "max_epsilon_exact": str(options.max_epsilon),
         "tolerance": float(options.tolerance),
         "guarantee": GUARANTEES[report.guarantee],
+        "semantics": options.local.semantics.value,
         "brackets": [_bracket(report, *one) for one in report.brackets],
         "classes": [_summary(report, one) for one in report.classes],
         "seconds": {"total": provenance.seconds},

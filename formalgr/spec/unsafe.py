@@ -59,6 +59,14 @@ class UnsafeSet:
                     f"a polytope over {len(polytope.coefficients[0])} outputs in a set over {self.outputs}"
                 )
 
+    def __hash__(self):
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Queries are grouped by their sets, and a set is hundreds of rationals: hashed once."""
+        return hash((self.polytopes, self.outputs))
+
     @property
     def rows(self) -> int:
         """Number of inequalities of all polytopes together."""

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.errors import InputError, ModelError, Refused, UsageError
-from formalgr.core.verdict import Counterexample, Guarantee, Reason
+from formalgr.core.verdict import Counterexample, Guarantee, Reason, Semantics
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
 
@@ -56,7 +56,7 @@ class RadiusOptions:
     """How far and how fine: radii up to `max_epsilon`, brackets no wider than `tolerance` (default max_epsilon / 1000).
 
     `local` steers the checks; its seconds_per_query limits each latent, all radii together. Raises UsageError unless
-    both radii are > 0.
+    both radii are > 0 and the semantics is real: root bounds and replays speak of the reals.
     """
 
     max_epsilon: float | str | Fraction = Fraction(1)
@@ -64,6 +64,8 @@ class RadiusOptions:
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
     def __post_init__(self):
+        if self.local.semantics is not Semantics.REAL:
+            raise UsageError("radius brackets are over the reals; semantics float32 is for verify and global")
         cap = _positive("max_epsilon", self.max_epsilon)
         tolerance = TOLERANCE * cap if self.tolerance is None else _positive("tolerance", self.tolerance)
         object.__setattr__(self, "max_epsilon", cap)

@@ -147,7 +147,9 @@ def verify_batch(
             return [Outcome(Verdict.UNKNOWN, reason=Reason.TIMEOUT) for _ in asked]
         return _verify_real(network, asked, replace(options, seconds_per_query=limit), budget, progress)
 
-    return verify_float32(network, queries, decide) if options.semantics is Semantics.FLOAT32 else decide(queries, 0.0)
+    if options.semantics is Semantics.FLOAT32:
+        return verify_float32(network, queries, decide, budget)
+    return decide(queries, 0.0)
 
 
 def _verify_real(

@@ -309,6 +309,18 @@ def test_demo_writes_where_it_says(capsys):
     assert 0 < pair["distance"] <= 0.07 + 1e-9 and pair["classified_as"] != pair["class"]
 
 
+def test_demo_and_radius_say_their_semantics(capsys):
+    assert main(["demo", "--class", "0", "--samples", "5", "--semantics", "float32", "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["semantics"] == "float32" and document["classes"][0]["robust"] == 5
+    folder = Path(__file__).resolve().parents[2] / "networks" / "digits"
+    generator, classifier = str(folder / "g_8.onnx"), str(folder / "c_32_32.onnx")
+    words = ["radius", "--generator", generator, "--class", "8", "--classifier", classifier]
+    assert main([*words, "-n", "1", "--max-epsilon", "0.01", "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["semantics"] == "real"
+    assert main([*words, "--semantics", "float32"]) == 2
+
+
 def test_demo_json(capsys):
     assert main(["demo", "--class", "0", "--samples", "20", "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()

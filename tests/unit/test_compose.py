@@ -200,6 +200,14 @@ def test_stages_mean_their_formulas_in_the_graph_and_in_the_oracle(text, formula
     assert theirs.dtype == np.float32
 
 
+def test_a_range_onto_itself_computes_nothing():
+    """y * 3 / 3 is rounded twice: the oracle once did what no operator of the graph stands for."""
+    values = np.random.default_rng(0).uniform(0, 3, size=(1, 1000)).astype(np.float32)
+    (stage,) = parse_between("range:0,3->0,3")
+    assert stage.operators((1, 1000)) == () and np.array_equal(stage.run(values), values)
+    assert not np.array_equal(values * np.float32(3.0) / np.float32(3.0), values)
+
+
 def test_the_usual_range_is_two_exact_operators():
     graph = both_ways("range:-1,1->0,1", (1, 2), np.array([[-1.0, 1.0], [0.5, 0.25]]))[2]
     assert [type(n.operator).__name__ for n in graph.nodes] == ["AddConstant", "MultiplyConstant"]

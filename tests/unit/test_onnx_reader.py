@@ -232,6 +232,9 @@ def test_malformed_attributes_and_shapes_are_refused(refused):
     conv = model_bytes([node("Conv", ["x", "w"], strides=[1])], (1, 1, 3, 3), {"w": weights(1, 1, 2, 2)})
     assert "do not fit" in refused(conv, UnsupportedOperator)
     assert "alpha" in refused(dense(node("LeakyRelu", ["h"], alpha=float("nan"))))
+    norm = {"s": weights(1), "t": weights(1), "m": weights(1), "v": np.array([1e-39], dtype=np.float32)}
+    norm = model_bytes([node("BatchNormalization", ["x", "s", "t", "m", "v"], epsilon=0.0)], (1, 1, 2), norm)
+    assert "so small that float32 may take it for 0" in refused(norm, UnsupportedOperator)
 
 
 def test_random_operators_are_refused(refused):
