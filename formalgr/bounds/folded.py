@@ -169,14 +169,21 @@ class Backward:
         least = box.minimum(form)
         return least[:, : block.rows], -least[:, block.rows :]
 
-    def form(self, block: Block, size) -> LinearForm:
-        """Linear lower bounds over the inputs, in float64, of rows over the symbols so far."""
+    def form(self, block: Block, size) -> tuple[LinearForm, list]:
+        """Linear lower bounds over the inputs, in float64, of rows over the symbols so far.
+
+        Also the coefficients with which the units of every block were replaced, (batch, units, rows) each.
+        """
         xp = namespace(size)
         columns = [_Columns.of(*pair, WIDE) for pair in zip(self._blocks, self.relaxed, strict=True)]
         weights = xp.permute_dims(block.weights, (0, 2, 1))
         coefficients, constant = _substitute(copy(weights), block.constant, columns)
         error = self._errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
-        return self._form(coefficients, constant, error)
+        pulled, start = [], self.inputs
+        for inner in self._blocks:
+            pulled.append(coefficients[:, start : start + inner.rows])
+            start += inner.rows
+        return self._form(coefficients, constant, error), pulled
 
     def _form(self, coefficients, constant, error) -> LinearForm:
         kept = namespace(constant).permute_dims(coefficients[:, : self.inputs], (0, 2, 1))
@@ -214,8 +221,9 @@ class _Columns:
 def _substitute(coefficients, constant, columns: list[_Columns]) -> tuple:
     """Lower bounds of rows with every unit replaced: coefficients (batch, symbols, rows), constant (batch, rows).
 
-    Symbols come first so that the units of a block are one piece of memory. Only the coefficients of the inputs mean
-    anything afterwards. A unit with coefficient a > 0 is replaced by its lower line, with a < 0 by its upper line.
+    Symbols come first so that the units of a block are one piece of memory. The coefficients of units that are left are
+    those with which they were replaced. A unit with coefficient a > 0 is replaced by its lower line, with a < 0 by its
+    upper line.
     """
     xp = namespace(constant)
     zero = zeros(constant, (1, 1, 1))

@@ -19,7 +19,10 @@ from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
+from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
+from formalgr.search.leaf import solve_leaf
+from formalgr.search.phases import gains, split_phases
 from formalgr.search.relax import State as Inherited
 from formalgr.search.relax import join_states, relaxer_of
 from formalgr.spec.unsafe import UnsafeSet
@@ -60,6 +63,8 @@ class BranchOptions:
     attack_doublings: int = 3
     exact_units: int = 16
     patience: int = 2000
+    phase_units: int = 0
+    phase_inputs: int = 32
     branches_per_query: int = 2_000_000
     seconds_per_query: float = float("inf")
     smallest_width: float = 1e-12
@@ -107,6 +112,14 @@ class _Chunk:
 
     def __getitem__(self, index) -> "_Chunk":
         return _Chunk(self.box[index], self.owner[index], None if self.state is None else self.state[index])
+
+
+def _joined(parts: list[_Chunk]) -> _Chunk:
+    """One chunk of several."""
+    if len(parts) == 1:
+        return parts[0]
+    box = Box(*(np.concatenate([getattr(p.box, end) for p in parts]) for end in ("lower", "upper")))
+    return _Chunk(box, np.concatenate([p.owner for p in parts]), join_states([p.state for p in parts]))
 
 
 def _forget(stack: list[_Chunk], limit: int) -> None:
@@ -213,10 +226,7 @@ class BranchAndBound:
             size += len(top.owner)
         if not parts:
             return None
-        if len(parts) == 1:
-            return parts[0]
-        box = Box(*(np.concatenate([getattr(p.box, end) for p in parts]) for end in ("lower", "upper")))
-        return _Chunk(box, np.concatenate([p.owner for p in parts]), join_states([p.state for p in parts]))
+        return _joined(parts)
 
     def _limit(self, state: Inherited | None) -> int:
         """How many boxes make a batch."""
@@ -255,12 +265,15 @@ class BranchAndBound:
         """Bound one batch; the children of what stays open, and (query, box) of boxes too small to split."""
         form, lower, state = self._relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
-        still = self._unsafe.open_polytopes(lower)
+        still = self._open(lower)
         left = np.nonzero(np.any(still, axis=1))[0]
         if left.size == 0:
             return None, []
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
+        if lower.shape[1] > self._unsafe.rows:
+            still &= ~excluded(box, form, self._unsafe.owners, still)
+            self._leaves(_Chunk(box, owner, state[left]), form, still, helpers, result)
         self._try_points(box, owner, form, lower, helpers, result)
         # a box that contraction cut is bounded once more: over a tiny one the bounds are as good as the values
         smallest = self._options.smallest_width * (1.0 + np.max(np.abs(box.upper), axis=1))
@@ -278,20 +291,68 @@ class BranchAndBound:
             return None, cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         rows = still[keep][:, self._unsafe.owners].astype(np.float64)
-        children, parents = branch(box[keep], form, lower[keep], rows)
-        if state is not None:
-            state = self._relaxer.descend(state[left[keep]])[parents]
-        return _Chunk(children, owner[keep][parents], state), cells
+        state = None if state is None else state[left[keep]]
+        return self._children(_Chunk(box[keep], owner[keep], state), form, lower[keep], rows), cells
+
+    def _leaves(self, chunk: _Chunk, form: LinearForm, still: np.ndarray, helpers: Helpers, result) -> None:
+        """Close polytopes of boxes without unstable units, in place in `still`, or confirm the points they leave."""
+        units = self._relaxer.unstable(chunk.box, chunk.state)
+        limits = np.ones(form.constant.shape[1] - self._unsafe.rows, dtype=bool)
+        for k, index in np.argwhere(still & (units == 0)[:, None]).tolist():
+            query, mine = int(chunk.owner[k]), np.nonzero(np.concatenate([self._unsafe.owners == index, limits]))[0]
+            if result.states[query] != State.OPEN:
+                continue
+            parts = (form.coefficients, form.constant, form.error)
+            rows = LinearForm(*(part[k : k + 1, mine] for part in parts))
+            weights, point = solve_leaf(chunk.box[k : k + 1], rows)
+            if combined(chunk.box[k : k + 1], rows, weights[None])[0] > 0.0:
+                still[k, index] = False
+            elif helpers.confirm(query, point):
+                result.states[query] = State.VIOLATED
+
+    def _children(self, chunk: _Chunk, form: LinearForm, lower: np.ndarray, rows: np.ndarray) -> _Chunk:
+        """Children that cover the boxes: by phases of units where that promises more than by halves of the box."""
+        units = self._phases(chunk, rows)
+        by_phase, by_input = np.nonzero(units >= 0)[0], np.nonzero(units < 0)[0]
+        parts = []
+        if by_phase.size:
+            twice = np.concatenate([by_phase, by_phase])
+            split = split_phases(chunk.state[by_phase], units[by_phase])
+            parts.append(_Chunk(chunk.box[twice], chunk.owner[twice], self._relaxer.descend(split)))
+        if by_input.size:
+            own = rows.shape[1]
+            form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
+            some = chunk[by_input]
+            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input])
+            state = None if some.state is None else self._relaxer.descend(some.state)[parents]
+            parts.append(_Chunk(children, some.owner[parents], state))
+        return _joined(parts)
+
+    def _phases(self, chunk: _Chunk, rows: np.ndarray) -> np.ndarray:
+        """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead."""
+        none = np.full(len(chunk.owner), -1)
+        if chunk.state is None:
+            return none
+        few = self._relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
+        if chunk.box.inputs > self._options.phase_inputs:
+            few[:] = True
+        return np.where(few, gains(chunk.state, rows)[0], -1) if np.any(few) else none
+
+    def _open(self, lower: np.ndarray) -> np.ndarray:
+        """Polytopes that the minima of all rows leave open, (batch, polytopes); limits are beyond the unsafe rows."""
+        own = self._unsafe.rows
+        return self._unsafe.open_polytopes(lower[:, :own]) & ~np.any(lower[:, own:] > 0.0, axis=1)[:, None]
 
     def _within_rounding(self, form: LinearForm, lower: np.ndarray, still: np.ndarray) -> np.ndarray:
         """Boxes that would be safe but for twice the rounding error, where exact arithmetic can help, (batch,) bool."""
         if not (self._graph.exact or self._graph.rational):
             return np.zeros(len(lower), dtype=bool)
-        return ~np.any(self._unsafe.open_polytopes(lower + 2.0 * form.error) & still, axis=1)
+        return ~np.any(self._open(lower + 2.0 * form.error) & still, axis=1)
 
     def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, helpers, result) -> None:
         """Look for violations at the center and at the corner that the worst row points to; one replay per query."""
-        corner = box.minimiser(form)[np.arange(len(box)), np.argmin(lower, axis=1)]
+        worst = np.argmin(lower[:, : self._unsafe.rows], axis=1)
+        corner = box.minimiser(form)[np.arange(len(box)), worst]
         points = np.concatenate([box.center, corner])
         excess = self._unsafe.excess(to_numpy(self._graph.evaluate(self._arrays.asarray(points))))
         tried = set()

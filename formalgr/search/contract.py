@@ -18,9 +18,9 @@ def contract(
     """Boxes that still contain every point of the open polytopes, and which boxes hold none, (batch,) bool.
 
     box and all arrays are numpy float64. form: coefficients (batch, rows, inputs); lower (batch, rows): its minimum,
-    rounded down; open_polytopes (batch, polytopes). For a row with minimum m < 0 and coefficient a > 0 on input i the
-    row is positive beyond lower_i - m / a, whatever the other inputs are; so the polytope lies before. Rows of a
-    polytope intersect, polytopes join.
+    rounded down; open_polytopes (batch, polytopes). Rows beyond those of the unsafe set are limits, <= 0 at every unsafe
+    point. For a row with minimum m < 0 and coefficient a > 0 on input i the row is positive beyond lower_i - m / a,
+    whatever the other inputs are; so the polytope lies before. Rows of a polytope intersect, polytopes join.
     """
     slope = form.flat()
     room = np.maximum(-lower, 0.0)[:, :, None] * (1.0 + gamma(8, "float64"))
@@ -32,10 +32,11 @@ def contract(
     ceiling = np.where(slope > 0, np.minimum(high, low + length + slack), high)
     floor = np.where(slope < 0, np.maximum(low, high - length - slack), low)
     least, most = np.full(box.lower.shape, np.inf), np.full(box.lower.shape, -np.inf)
-    for index, polytope in enumerate(unsafe.polytopes):
-        mine = unsafe.owners == index
-        start = np.max(floor[:, mine], axis=1) if polytope.rows else box.lower
-        stop = np.min(ceiling[:, mine], axis=1) if polytope.rows else box.upper
+    limits = lower.shape[1] - len(unsafe.owners)
+    for index in range(len(unsafe.polytopes)):
+        mine = np.concatenate([unsafe.owners == index, np.ones(limits, dtype=bool)])
+        start = np.max(floor[:, mine], axis=1) if np.any(mine) else box.lower
+        stop = np.min(ceiling[:, mine], axis=1) if np.any(mine) else box.upper
         kept = (open_polytopes[:, index] & np.all(start <= stop, axis=1))[:, None]
         least = np.where(kept, np.minimum(least, start), least)
         most = np.where(kept, np.maximum(most, stop), most)

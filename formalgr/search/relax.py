@@ -8,7 +8,7 @@ system. Any other graph is bounded by CROWN afresh.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,16 +30,19 @@ from formalgr.search.reduce import reduce
 class State:
     """What a batch of boxes inherits: a reduced system per box and bounds of its units; None before the root.
 
-    noisy (batch,) bool: boxes whose units are bounded in float64 from here on (bounds/folded.py: NOISE_SHARE).
+    noisy (batch,) bool: boxes whose units are bounded in float64 from here on (bounds/folded.py: NOISE_SHARE). pulled:
+    per block the coefficients (batch, units, rows) of units in the rows of the boxes' own bounds; children have none.
+    Output rows beyond those of the unsafe set are limits (search/phases.py).
     """
 
     system: FoldedSystem
     bounds: list
     noisy: np.ndarray
+    pulled: list = field(default_factory=list)
 
     def __getitem__(self, index) -> "State":
         bounds = [(lower[index], upper[index]) for lower, upper in self.bounds]
-        return State(self.system[index], bounds, self.noisy[index])
+        return State(self.system[index], bounds, self.noisy[index], [part[index] for part in self.pulled])
 
     @cached_property
     def nbytes(self) -> int:
@@ -106,8 +109,8 @@ class FoldedRelaxer(Relaxer):
         if found is None:
             found = self._pass(box, state, WIDE)
         system, backward = found.system, found.backward
-        form = backward.form(system.outputs, system.sizes[-1])
-        return form, box.minimum(form), State(system, found.bounds, noisy)
+        form, pulled = backward.form(system.outputs, system.sizes[-1])
+        return form, box.minimum(form), State(system, found.bounds, noisy, pulled)
 
     def _pass(self, box: Box, state: State | None, narrow: str) -> Folded:
         """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
@@ -151,7 +154,8 @@ def join_states(states: list[State | None]) -> State | None:
     for state in states:
         for place, block in enumerate(state.system.blocks, start=layers - len(state.bounds)):
             sizes[place] = max(sizes[place], block.rows)
-    padded = [_padded(state, sizes) for state in states]
+    outputs = max(state.system.outputs.rows for state in states)
+    padded = [_padded(state, sizes, outputs) for state in states]
     systems = [state.system for state in padded]
 
     def glue(parts):
@@ -174,8 +178,8 @@ def join_states(states: list[State | None]) -> State | None:
     return State(system, bounds, np.concatenate([state.noisy for state in states]))
 
 
-def _padded(state: State, sizes: list[int]) -> State:
-    """The state with blocks of the given sizes: missing units are padding rows."""
+def _padded(state: State, sizes: list[int], output_rows: int) -> State:
+    """The state with blocks of the given sizes: missing units and limits are padding rows."""
     system = state.system
     xp = arrays_of.namespace(system.reach)
     missing = len(sizes) - len(system.blocks)
@@ -212,8 +216,9 @@ def _padded(state: State, sizes: list[int]) -> State:
         width += size
     reach = arrays_of.zeros(system.reach, (batch, width))
     reach[:, columns] = system.reach
-    outputs = spread(system.outputs, system.outputs.rows, width)
-    padded = FoldedSystem(system.inputs, tuple(blocks), outputs, reach, (*out_sizes, system.sizes[-1]))
+    outputs = spread(system.outputs, output_rows, width)
+    out_sizes.append(rows(system.sizes[-1], output_rows, 1.0))
+    padded = FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(out_sizes))
     return State(padded, bounds, state.noisy)
 
 
