@@ -11,8 +11,8 @@ Float32 arithmetic means:
   BatchNormalization: a summand of one then meets the roundings of all (a constant that is added last may be what a
   sum of n products starts from). So gamma_n counts the roundings of the whole row, and its magnitudes are those of all
   maps of the row without cancellation (core.linear.Sums);
-* activations elementwise; tanh and sigmoid err by at most core.rounding.LIBM_ULPS units of 1, other library functions by
-  as many of their result or of 1 (docs/soundness.md says what onnxruntime was measured to err by).
+* activations elementwise; tanh and sigmoid err by at most core.rounding.LIBM_ULPS units of 1, other library functions
+  by as many of their result or of 1 (docs/soundness.md says what onnxruntime was measured to err by).
 It does not mean TF32, bfloat16, quantised networks, or convolutions by Winograd or FFT.
 
 Every node adds its own roundings to the linear part of the errors of its inputs (core.linear.Drift). Pulling a row back
