@@ -42,7 +42,7 @@ class BranchOptions:
     """Steering of the search: boxes per batch, limits per query, and the smallest box worth splitting.
 
     A batch holds `batch` whole networks at the root; below it as many reduced systems as fit into `cache_bytes` (a
-    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 16 * batch. `batch_bytes`
+    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 64 * batch. `batch_bytes`
     bounds the memory of backward bounds on the whole network, `memory_bytes` that of reduced systems: beyond it boxes
     forget theirs and start from the whole network again. Every `breadth`-th batch takes the oldest boxes instead of the
     newest. What roots leave open is attacked, and again whenever the search took `attack_every` times as long as the
@@ -234,7 +234,7 @@ class BranchAndBound:
             return self._batch
         units = state.system.units
         fitting = self._options.cache_bytes // (8 * (units + 1) * (units + state.system.inputs))
-        return int(min(max(fitting, 8), 16 * self._options.batch))
+        return int(min(max(fitting, 8), 64 * self._options.batch))
 
     def _settle(self, query: int, box: Box, helpers: Helpers, result: SearchResult) -> None:
         """A box too small for floats: exact arithmetic closes it or finds a point, or the query is given up."""

@@ -9,8 +9,9 @@ import numpy as np
 from formalgr.core.box import Box
 from formalgr.core.linear import LinearForm
 
-HOPELESS = 8.0
-"""How many times further below 0 than its form varies over the box a row must lie for quarters instead of halves."""
+HOPELESS, FEWEST_INPUTS = 4.0, 7
+"""How many times further below 0 than its form varies over the box a row must lie, and how many inputs there must be, for
+quarters instead of halves: 151 -> 130 boxes a query at 8 inputs (digits, eps .5), but 85,000 -> 117,000 at 5 (ACAS Xu)."""
 
 
 def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray) -> tuple[Box, np.ndarray]:
@@ -24,7 +25,7 @@ def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray)
     parents = np.concatenate([np.arange(len(box)), np.arange(len(box))])
     varies = np.sum(np.abs(form.flat()) * (box.upper - box.lower)[:, None, :], axis=2)
     again = np.any((open_rows > 0.0) & (-lower > HOPELESS * varies), axis=1)[parents]
-    if not np.any(again):
+    if box.inputs < FEWEST_INPUTS or not np.any(again):
         return children, parents
     chosen = parents[again]
     rows = LinearForm(form.coefficients[chosen], form.constant[chosen], form.error[chosen])
