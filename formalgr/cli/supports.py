@@ -18,7 +18,7 @@ examples
   formalgr supports --multiple-network-theories"""
 
 ANSWERS = {
-    "onnx-element-types": ("types that verdicts are sound for; real: the network over real numbers", ["real", "float32"]),
+    "onnx-element-types": ("types that verdicts are sound for; real: over real numbers", ["real", "float32"]),
     "vnnlib-versions": ("the oldest and the newest version of VNN-LIB", ["1.0", "2.0"]),
     "hidden-node-theories": ("NH: no hidden nodes", ["NH"]),
     "multiple-input-output-theories": ("SIO, MIO: one or several inputs and outputs of a network", ["SIO", "MIO"]),

@@ -1,7 +1,7 @@
 """Sign: -1, 0 or 1.
 
-In: the ONNX node of that name. Out: Sign. Trust: sound. Exact but for one point: a solver sees the graph with the
-vertical line at 0 filled in, because no continuous function makes the jump; rational evaluation decides there.
+In: the ONNX node of that name. Out: Sign. Trust: sound. Solvers see the values -1, 0 and 1 alone, but at x = 0 all
+three of them, because a jump has no closed graph; bounds see everything between. Rational evaluation is exact.
 
 Over a box the extremes of sign(x) - s x lie at its ends or next to 0, where they approach -1 and 1.
 """
@@ -68,7 +68,8 @@ class Sign(Activation):
         return self.evaluate(upper) - self.evaluate(lower)
 
     def encode(self, builder: ProgramBuilder, arguments: tuple[np.ndarray, ...], box: Interval) -> np.ndarray:
-        # along the filled graph: w <= -1 left of 0, -1 <= w <= 1 up the line at 0, w >= 1 right of it
+        # along the filled graph: w <= -1 left of 0, -1 <= w <= 1 up the line at 0, w >= 1 right of it; and of the line
+        # only -1, 0 and 1, where a zigzag of the result is 0
         results = builder.variables(box.lower, box.upper)
         part = builder.ranges(arguments[0])
         for index in np.nonzero(self.curved(part).reshape(-1))[0].tolist():
@@ -76,7 +77,9 @@ class Sign(Activation):
             ends = np.array([nearest_down(Fraction(low) - 1)]), np.array([nearest_up(Fraction(high) + 1)])
             way = int(builder.variables(*ends)[0])
             builder.piecewise(way, int(arguments[0].reshape(-1)[index]), (-1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 0.0, -1.0))
-            builder.piecewise(way, int(results.reshape(-1)[index]), (-1.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 1.0))
+            result, zero = int(results.reshape(-1)[index]), int(builder.variables(np.zeros(1), np.zeros(1))[0])
+            builder.piecewise(way, result, (-1.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 1.0))
+            builder.piecewise(result, zero, (-0.5, 0.0, 0.5), (1.0, -1.0, 1.0, -1.0), (1.0, 0.0, 0.0, 1.0))
         return results
 
     def onnx(self) -> OnnxForm:
