@@ -25,6 +25,7 @@ from formalgr.graph.onnx_reader import read
 from formalgr.graph.onnx_writer import Names, model_bytes, write
 from formalgr.graph.runtime import Session
 from formalgr.operators.base import NodeSpec
+from formalgr.operators.bilinear import Product
 from formalgr.operators.clip import clip_table
 from formalgr.operators.combine import Add, DivideConstant
 from formalgr.operators.dense import Dense
@@ -36,6 +37,7 @@ from formalgr.verify.bracket import RadiusOptions
 from formalgr.verify.float32 import _float32_boxes, moved
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify, verify_batch
+from tests.curved_networks import CURVES, curved_network
 from tests.operator_rows import ROWS
 from tests.operator_rows import model_bytes as model_of
 from tests.zoo import activation, below, both, box, chain, network_of
@@ -164,6 +166,45 @@ def test_every_operator_stays_within_its_bound(row, tmp_path):
         pytest.skip(f"computes in {model.element}")
     region = _region(random, model.graph.inputs, 0.3, 2)
     _check(model.graph, region, [Session(row.data, row.name).run], random, samples=3)
+
+
+@pytest.mark.parametrize("name", [name for name in CURVES if name != "Sign"])
+def test_curved_operators_pass_errors_on(name):
+    """Here the operator's own inputs are off already: its slopes and the products of errors count."""
+    graph, random = curved_network(name), np.random.default_rng(5)
+    data, element, _ = model_bytes(graph, Names(), {})
+    assert element == "float32"
+    region = Box(_float32([[-0.9, 0.2], [-0.5, -0.5]]), _float32([[0.9, 0.5], [-0.4, 0.1]]))
+    evaluations = [Session(data, "it").run, Session(data, "plain", optimised=False).run]
+    evaluations += [lambda points: _shuffled(graph, points, random)] * 4
+    assert 0.0 < _check(graph, region, evaluations, random, samples=40) < 0.01
+
+
+def test_a_sign_may_jump_where_its_argument_may_round_to_zero():
+    """(x + 1024) - 1024 is 0 in float32 at x = 1e-5, and its sign 0 instead of 1."""
+    graph = chain(1, ([[1]], [1024]), ([[1]], [-1024]), "Sign").graph
+    point = _float32([[1e-5]])
+    assert _shuffled(graph, point, np.random.default_rng(0))[0, 0] == 0.0 and graph.evaluate(point)[0, 0] == 1.0
+    assert float32_errors(graph, Box(point, point), np.eye(1))[0, 0] >= 1.0
+    away = _float32([[1.0]])
+    assert float32_errors(graph, Box(away, away), np.eye(1))[0, 0] < 1e-6
+
+
+def test_a_product_passes_on_the_errors_of_both_factors():
+    """x times (y + 1024) - 1024, which is y up to 2^-14: for x in [-1, 1] the error has both signs."""
+    builder = GraphBuilder((1, 2))
+    shifted = builder.add("b", Dense(np.array([[0.0], [1.0]]), np.array([-1024.0])), builder.add(
+        "a", Dense(np.eye(2), np.array([0.0, 1024.0])), 0))
+    first = builder.add("x", Dense(np.array([[1.0], [0.0]])), 0)
+    for pair in ((first, shifted), (shifted, first)):
+        product = GraphBuilder((1, 2))
+        product.append(builder.build(), 0)
+        product.add("p", Product(), *pair)
+        graph = product.build()
+        wide = Box(_float32([[-1.0, 1e-5]]), _float32([[1.0, 2e-5]]))
+        for point in (_float32([[1.0, 2e-5]]), _float32([[-1.0, 2e-5]])):
+            moved = abs(_shuffled(graph, point, np.random.default_rng(0)) - graph.evaluate(point))[0, 0]
+            assert 1e-5 < moved <= float32_errors(graph, wide, np.eye(1))[0, 0]
 
 
 def test_the_worst_order_of_a_sum_comes_near_the_bound():

@@ -1,4 +1,4 @@
-"""Lines around curved functions are the tightest ones: compared with convex hulls of dense samples.
+"""Lines around curved functions are sound whatever is guessed, and the tightest ones: compared with dense samples.
 
 Of all lines below f, those with the least area between line and f pass through the convex envelope of f at the middle
 of the box (the area is the integral of f minus width times the line's value there); so does the best line above f.
@@ -77,3 +77,30 @@ def test_forward_gap_is_near_the_best(name):
         rest = y[None] - steep[0][k][:, None] * x[None]
         best = np.min(np.max(rest, axis=1) - np.min(rest, axis=1))
         assert above[k] - below[k] <= 1.7 * best + 1e-5 * (np.max(y) - np.min(y))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_any_slope_and_any_guess_give_sound_lines(name, monkeypatch):
+    """Where the derivative has a given value is guessed; here wildly. Boxes of all widths, slopes of all sizes."""
+    function, low, high = FUNCTIONS[name]
+    random = np.random.default_rng(2)
+    shape = (400,)
+
+    def wild(self, slope, piece, box):
+        return box.lower + random.random(shape) ** 3 * (box.upper - box.lower)
+
+    far = 4.0 if isinstance(function, Wave) else 1.0  # boxes that hold many bends
+    width = (high - low) * far * 10.0 ** random.uniform(-9.0, 0.0, shape)
+    lower = random.uniform(low, high, shape)
+    box = Interval(lower, lower + width if far > 1.0 else np.minimum(lower + width, high))
+    share = np.linspace(0.0, 1.0, GRID)[:, None]
+    points = box.lower + share * (box.upper - box.lower)
+    values = function.evaluate(points)
+    slopes = [scale * random.standard_normal(shape) for scale in (0.0, 1e-9, 0.1, 1.0, 30.0)]
+    for guess in (type(function).touching, wild):
+        monkeypatch.setattr(type(function), "touching", guess)
+        for slope in (*slopes, function.derivative(0.5 * box.lower + 0.5 * box.upper)):
+            below, above = function.offsets(slope, box)
+            rest = values - slope * points
+            slack = 1e-14 * (np.abs(values) + np.abs(slope * points) + 1.0)
+            assert np.all(below <= rest + slack) and np.all(rest - slack <= above)

@@ -11,12 +11,13 @@ from formalgr.graph.graph import GraphBuilder
 from formalgr.graph.network import load
 from formalgr.operators.combine import Add, MultiplyConstant
 from formalgr.spec.query import Query
+from formalgr.spec.unsafe import UnsafeSet
 from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.pipeline import verify
+from formalgr.verify.pipeline import compares_outputs, verify
 from formalgr.verify.property import suited, verify_property
 from tests.operator_rows import model_bytes, scalar
-from tests.zoo import activation, below, box, chain, network_of, of_two
+from tests.zoo import activation, below, both, box, chain, network_of, of_two
 
 
 def node(op_type, inputs, output="y", **attributes):
@@ -105,6 +106,14 @@ def test_the_order_of_a_softmax_is_that_of_its_logits(tmp_path, softmax):
     property_ = vnnlib(tmp_path, "(assert (<= Y_0 Y_1))")
     assert suited(softmax, property_) is softmax and softmax.dropped == "Softmax"
     assert verify_property(softmax, property_).verdict is Verdict.VIOLATED
+
+
+def test_what_a_comparison_of_outputs_is():
+    """A sum of two outputs, a multiple of one against another, or a bound is none: Softmax changes their answer."""
+    assert compares_outputs(below(1, -1)) and compares_outputs(below(0, -3, 3)) and compares_outputs(UnsafeSet((), 2))
+    for other in (below(1, 1), below(1, -2), below(1), below(1, -1, bound=1), below(1, -2, 1)):
+        assert not compares_outputs(other)
+    assert not compares_outputs(both(((1, -1), 0), ((1, 0), 0)))
 
 
 # ---- solvers see pieces
