@@ -59,9 +59,10 @@ def test_items_are_taken_when_a_worker_is_free():
 
     answers = run(worker_functions.double, items(), 2)
     next(answers)
-    assert len(taken) <= 3
+    # two in work, and one more for each of them where both have answered by the time the first answer is seen
+    assert len(taken) <= 4
     answers.close()
-    assert len(taken) <= 3 and multiprocessing.active_children() == []
+    assert len(taken) <= 4 and multiprocessing.active_children() == []
 
 
 def test_a_worker_that_is_killed_costs_its_item_once_more(tmp_path):
