@@ -37,10 +37,12 @@ def gradient(graph: Graph, values: list, cotangent):
 class PgdAttack(Attack):
     """`restarts` rounds of descents of `steps` sign steps; each round aims at the next nearest polytope.
 
-    The first descent starts at the center, the others at random points. Few boxes get several starts at once, up to
-    `points` in a batch, which costs hardly more than one. The step shrinks from `step` radii to a twentieth of it.
-    One round more for each of `zooms` searches a part of the box that much smaller, around the best point so far: where
-    violations are tiny, sign steps pass them by. Boxes where a point with excess <= 0 is found get no more rounds.
+    The first descent starts at the center, the others at random points. Few boxes get several starts at once, which
+    costs hardly more than one: up to `points` in a batch and `operations` multiply-adds in an evaluation of them. The
+    values of a network at the points of a batch take at most about `batch_bytes`. The step shrinks from `step` radii to
+    a twentieth of it. One round more for each of `zooms` searches a part of the box that much smaller, around the best
+    point so far: where violations are tiny, sign steps pass them by. Boxes where a point with excess <= 0 is found get
+    no more rounds.
     """
 
     steps: int = 16
@@ -48,6 +50,8 @@ class PgdAttack(Attack):
     step: float = 0.5
     points: int = 128
     zooms: tuple[float, ...] = (0.3, 0.1, 0.03)
+    operations: int = 1 << 28
+    batch_bytes: int = 1 << 28
 
     def __post_init__(self):
         if self.steps < 1 or self.restarts < 1 or self.points < 1 or not self.step > 0:
@@ -62,7 +66,7 @@ class PgdAttack(Attack):
             waiting = np.nonzero(best.excess > 0.0)[0]
             if waiting.size == 0 or budget.expired:
                 break
-            copies = max(1, self.points // waiting.size)
+            copies = max(1, min(self.points, self.operations // (1 + sum(graph.multiply_adds))) // waiting.size)
             chosen = np.tile(waiting, copies)
             part = box[chosen] if zoom == 1.0 else _around(box[chosen], best.points[chosen], zoom)
             start = representable(random.uniform(part.lower, part.upper), part)
@@ -70,13 +74,23 @@ class PgdAttack(Attack):
                 start[: waiting.size] = best.points[waiting]
             # the first polytope again where it is a matter of the last bit
             rank = (restart if zoom == 1.0 else 0) + np.repeat(np.arange(copies), waiting.size)
-            found = self._descend(graph, part, unsafe, start, rank)
+            found = self._descend_in_pieces(graph, part, unsafe, start, rank)
             for copy in range(copies):
                 piece = slice(copy * waiting.size, (copy + 1) * waiting.size)
                 points, excess = best.points.copy(), np.full(best.excess.shape, np.inf, dtype=np.float64)
                 points[waiting], excess[waiting] = found.points[piece], found.excess[piece]
                 best = best.better(points, excess)
         return best
+
+    def _descend_in_pieces(self, graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: np.ndarray) -> Candidates:
+        """`_descend` of so many points at a time as memory allows."""
+        at_once = max(1, self.batch_bytes // (24 * graph.values_in_all))
+        points, excess = start.copy(), np.full(len(start), np.inf, dtype=np.float64)
+        for first in range(0, len(start), at_once):
+            piece = slice(first, first + at_once)
+            found = self._descend(graph, box[piece], unsafe, start[piece], rank[piece])
+            points[piece], excess[piece] = found.points, found.excess
+        return Candidates(points, excess)
 
     def _descend(self, graph: Graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: np.ndarray) -> Candidates:
         reach = 0.5 * (box.upper - box.lower)

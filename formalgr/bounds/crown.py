@@ -70,9 +70,16 @@ def lower_forms(graph: Graph, bounds: NodeBounds, rows: Rows) -> LinearForm:
     return pull_back(graph, bounds.boxes, len(graph.nodes), form)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CrownBounder(Bounder):
-    """Backward bounds of every unit that forward bounds leave curved, layer by layer."""
+    """Backward bounds of the units that forward bounds leave curved, layer by layer.
+
+    At most about `operations` multiply-adds per box for the units of one node, by estimate from shapes: the widest ones
+    where that is not enough for all, so that wide layers keep forward bounds. At most about `bytes` at once.
+    """
+
+    operations: float = float("inf")
+    bytes: int = 1 << 28
 
     def node_bounds(self, graph: Graph, box: Box) -> NodeBounds:
         return propagate(graph, box, lambda boxes, node, curved: self._refine(graph, box, boxes, node, curved))
@@ -80,28 +87,41 @@ class CrownBounder(Bounder):
     def _refine(self, graph: Graph, box: Box, boxes, node: int, curved) -> Interval:
         """Backward bounds of the units of `node` that are curved in some box of the batch; the others unchanged."""
         known = boxes[node]
-        shape = known.lower.shape
-        batch, units = shape[0], int(np.prod(shape[1:]))
-        wanted = arrays_of.to_numpy(curved).reshape(batch, units).any(axis=0)
-        chosen = np.nonzero(wanted)[0]
+        shape, xp = known.lower.shape, namespace(known.lower)
+        chosen = self._affordable(graph, node, known, curved)
         if chosen.size == 0:
             return known
-        xp = namespace(known.lower)
-        select = np.zeros((2 * chosen.size, units), dtype=dtype_name(known.lower))
-        select[np.arange(chosen.size), chosen] = 1.0
-        select[np.arange(chosen.size) + chosen.size, chosen] = -1.0
-        matrix = arrays_of.zeros(known.lower, select.shape) + xp.asarray(
-            select, device=getattr(known.lower, "device", None)
-        )
-        matrix = xp.reshape(matrix, (1, -1, *shape[1:]))
-        rows = matrix.shape[1]
-        nothing = arrays_of.zeros(known.lower, (batch, rows))
-        form = LinearForm(xp.broadcast_to(matrix, (batch, rows, *shape[1:])), nothing, nothing)
-        found = box.minimum(pull_back(graph, boxes, node, form))
-        index = xp.asarray(chosen, device=getattr(known.lower, "device", None))
-        lower, upper = (xp.reshape(end, (batch, units)) for end in (known.lower, known.upper))
-        lower, upper = arrays_of.copy(lower), arrays_of.copy(upper)
-        low = xp.maximum(lower[:, index], found[:, : chosen.size])
-        lower[:, index] = low
-        upper[:, index] = xp.maximum(low, xp.minimum(upper[:, index], -found[:, chosen.size :]))
+        lower, upper = (arrays_of.copy(xp.reshape(end, (shape[0], -1))) for end in (known.lower, known.upper))
+        at_once = max(1, self.bytes // (96 * shape[0] * graph.widest))
+        for start in range(0, chosen.size, at_once):
+            units = chosen[start : start + at_once]
+            index = xp.asarray(units, device=getattr(known.lower, "device", None))
+            least, negated = _backward(graph, box, boxes, node, units)
+            lower[:, index] = xp.maximum(lower[:, index], least)
+            upper[:, index] = xp.maximum(lower[:, index], xp.minimum(upper[:, index], -negated))
         return Interval(xp.reshape(lower, shape), xp.reshape(upper, shape)).checked(graph.nodes[node - 1].name)
+
+    def _affordable(self, graph: Graph, node: int, known: Interval, curved) -> np.ndarray:
+        """Which units of the node to bound: those curved in some box, the widest where there are too many."""
+        wanted = arrays_of.to_numpy(curved)
+        chosen = np.nonzero(wanted.reshape(len(wanted), -1).any(axis=0))[0]
+        most = self.operations / (2 * max(1, sum(graph.multiply_adds[: node + 1])))
+        if chosen.size <= most:
+            return chosen
+        width = arrays_of.to_numpy(known.upper - known.lower).reshape(len(wanted), -1).max(axis=0)[chosen]
+        return np.sort(chosen[np.argsort(-width, kind="stable")[: int(most)]])
+
+
+def _backward(graph: Graph, box: Box, boxes, node: int, units: np.ndarray) -> tuple:
+    """Lower bounds of the given units of a node, and of their negatives, (batch, units) each."""
+    like, count = boxes[node].lower, len(units)
+    shape, xp = like.shape, namespace(like)
+    select = np.zeros((2 * count, int(np.prod(shape[1:]))), dtype=dtype_name(like))
+    select[np.arange(count), units] = 1.0
+    select[np.arange(count) + count, units] = -1.0
+    matrix = arrays_of.zeros(like, select.shape) + xp.asarray(select, device=getattr(like, "device", None))
+    matrix = xp.reshape(matrix, (1, 2 * count, *shape[1:]))
+    nothing = arrays_of.zeros(like, (shape[0], 2 * count))
+    form = LinearForm(xp.broadcast_to(matrix, (shape[0], *matrix.shape[1:])), nothing, nothing)
+    found = box.minimum(pull_back(graph, boxes, node, form))
+    return found[:, :count], found[:, count:]

@@ -55,7 +55,6 @@ def add_arguments(parser: options.Parser) -> None:
     group.add_argument(
         "--tools", type=_peers, default=(), metavar="LIST", help="other verifiers that do the same list: marabou"
     )
-    options.add_memory_option(group)
     group.add_argument("--fresh", action="store_true", help="forget what an earlier run in --out has finished")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the results and the ledger (see above)")
     options.add_run_options(parser)
@@ -108,6 +107,7 @@ def run(session: Session) -> int:
 def _settings(session: Session):
     import math
 
+    from formalgr.cli.memory import limit_of
     from formalgr.core.verdict import Semantics
     from formalgr.report.words import guarantee_of
     from formalgr.runs.sweep import SweepOptions
@@ -122,7 +122,7 @@ def _settings(session: Session):
         seed=args.seed,
     )
     return SweepOptions(
-        local=local,
+        local=local.with_memory(limit_of(args, args.jobs)),
         declared=args.semantics is None,
         jobs=args.jobs,
         limit_seconds=args.timeout or math.inf,

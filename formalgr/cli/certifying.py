@@ -6,7 +6,10 @@ In: Session, Study. Out: files, text on stdout, an exit code. Trust: sound (verd
 import math
 from pathlib import Path
 
+from formalgr.bounds.base import rows_of
+from formalgr.cli.memory import bounded
 from formalgr.cli.session import Session
+from formalgr.core.arrays import NUMPY
 from formalgr.core.verdict import Reason, Semantics
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
 from formalgr.global_robustness.study import Study
@@ -19,6 +22,7 @@ from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import counted, local_sentence, overall_sentence, percent
 from formalgr.report.words import guarantee_of
 from formalgr.runs.workers import physical_cores
+from formalgr.search.choose import choose
 from formalgr.verify.options import VerifyOptions
 
 LITTLE_WORK = 5e9
@@ -26,16 +30,17 @@ LITTLE_WORK = 5e9
 networks at 200 or 500 samples per class stay below it and take a few seconds in one process."""
 
 
-def local_options(session: Session) -> VerifyOptions:
-    """The options of the local checks."""
+def local_options(session: Session, jobs: int = 1) -> VerifyOptions:
+    """The options of the local checks, within what each of the processes may take."""
     args = session.args
-    return VerifyOptions(
+    local = VerifyOptions(
         solver=getattr(args, "solver", "auto"),
         require=guarantee_of(getattr(args, "require", "none")),
         semantics=Semantics(getattr(args, "semantics", "real")),
         seconds_per_query=args.per_sample_timeout,
         seed=args.seed,
     )
+    return bounded(args, local, jobs)
 
 
 def run_study(session: Session, study: Study, ledger: Path | None, folder: Path | None) -> int:
@@ -45,7 +50,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         check_folder(folder)
     jobs = args.jobs or default_jobs(study, args.samples)
     options = CertifyOptions(
-        samples=args.samples, seed=args.seed, jobs=jobs, directory=ledger, local=local_options(session)
+        samples=args.samples, seed=args.seed, jobs=jobs, directory=ledger, local=local_options(session, jobs)
     )
     with session.display() as display:
         certificate = certify(study, args.epsilon, args.delta, args.alpha, options, session.budget, display)
@@ -66,9 +71,22 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         _print(session, certificate, _pair_text(pair, picture))
     for note in certificate.notes:
         session.hint(f"note: {note}")
+    session.hint(f"what I did: {_choices(study, options.local)}")
     if folder is not None:
         session.hint(f"wrote {folder / 'result.json'}" + (f" and {picture}" if picture is not None else ""))
     return session.exit_code(_word(certificate))
+
+
+def _choices(study: Study, local: VerifyOptions) -> str:
+    """How the networks of the classes were bounded, and why so: one line unless they differ."""
+    found: dict[str, list[int]] = {}
+    for label in study.classes:
+        rows = rows_of(study.unsafe(label), NUMPY)
+        choice = choose(study.composed(label).graph, rows, local.branch.memory_bytes, local.branch.batch)
+        found.setdefault(choice.why, []).append(label)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"classes {', '.join(map(str, labels))}: {why}" for why, labels in found.items())
 
 
 def default_jobs(study: Study, samples: int) -> int:

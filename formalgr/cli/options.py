@@ -233,7 +233,7 @@ def add_sample_options(group, samples: int = 200) -> None:
 
 
 def add_effort_options(parser: Parser, whole: str) -> None:
-    """How hard to try: time, solver, required guarantee."""
+    """How hard to try: time, memory, solver, required guarantee."""
     group = parser.add_argument_group("effort")
     group.add_argument("--timeout", type=seconds, metavar="S", help=f"{whole} (default: no limit)")
     group.add_argument(
@@ -248,15 +248,12 @@ def add_effort_options(parser: Parser, whole: str) -> None:
         default="none",
         help="weakest proof that counts; a weaker one is reported as unknown (default none)",
     )
-
-
-def add_memory_option(group) -> None:
-    """How much memory a process may take."""
     group.add_argument(
         "--memory-limit",
         type=gigabytes,
         metavar="GB",
-        help="memory of a worker process in 2^30 bytes; beyond it its instance is unknown (default: no limit)",
+        help="memory of each process in 2^30 bytes: batches become smaller to stay within it, and what does not fit "
+        "alone is unknown (default: a quarter of the machine's, shared by the processes)",
     )
 
 

@@ -102,6 +102,7 @@ def _loaded(given: str | dict[str, str], property_):
 def run(session: Session) -> int:
     """Decide, print the word and the witness."""
     given, property_file = files_of(session.args)
+    from formalgr.cli.memory import bounded
     from formalgr.core.verdict import Semantics
     from formalgr.report import json as report_json
     from formalgr.report.files import write_text
@@ -120,6 +121,7 @@ def run(session: Session) -> int:
         judged=args.competition,
         seed=args.seed,
     )
+    effort = bounded(args, effort)
     network = _loaded(given, property_)
     with session.display() as display:
         outcome = verify_property(network, property_, effort, session.budget, display)
@@ -157,6 +159,8 @@ def _explain(session: Session, outcome, notes: list[str]) -> None:
     session.hint(f"semantics: {outcome.semantics.value}")
     if outcome.stage is not None:
         session.hint(f"decided by: {STAGES[outcome.stage]}")
+    if outcome.did:
+        session.hint(f"what I did: {outcome.did}")
     if outcome.counterexample is not None:
         found = outcome.counterexample
         answer = {True: "yes", False: "NO", None: "not run"}[found.confirmed_float32]

@@ -54,6 +54,16 @@ class Local:
         """The values beside `places`, (count, volume)."""
         return self.values.reshape(len(self), self.volume)
 
+    def at(self, elements: np.ndarray) -> np.ndarray:
+        """The values at row-major positions in the node, (count, n), zero outside the windows."""
+        inside, place = np.ones(elements.shape, dtype=bool), np.zeros(elements.shape, dtype=np.int64)
+        for axis, index in enumerate(np.unravel_index(elements, self.shape)):
+            offset = index - self.origin[:, axis, None]
+            inside &= (offset >= 0) & (offset < self.window[axis])
+            place = place * self.window[axis] + offset
+        found = np.take_along_axis(self.flat, np.where(inside, place, 0), axis=1)
+        return np.where(inside, found, 0.0)
+
     def dense(self) -> np.ndarray:
         """The whole arrays, (count, *shape)."""
         result = np.zeros((len(self), self.elements), dtype=self.values.dtype)

@@ -90,7 +90,8 @@ class Counterexample:
 class Outcome:
     """The verdict on one query with its guarantee, the stage that decided and, where VIOLATED, the point.
 
-    `semantics` says what was asked: HOLDS and VIOLATED hold for that arithmetic.
+    `semantics` says what was asked: HOLDS and VIOLATED hold for that arithmetic. `did` says in one line how the query
+    was bounded and why so; empty where it was decided without bounds.
     `stage_seconds` is the time charged per stage. Raises ValueError when the parts contradict each other.
     `bool(outcome)` raises: three values are not two.
     """
@@ -103,6 +104,7 @@ class Outcome:
     stage_seconds: tuple[tuple[Stage, float], ...] = ()
     notes: tuple[str, ...] = ()
     semantics: Semantics = Semantics.REAL
+    did: str = ""
 
     def __post_init__(self):
         if (self.verdict is Verdict.VIOLATED) != (self.counterexample is not None):

@@ -13,6 +13,9 @@ from formalgr.core.errors import ModelError
 from formalgr.core.linear import Interval
 from formalgr.operators.base import Fed, Operator, Recipe, Shape
 
+PIECE_BYTES = 1 << 26
+"""What the values of the widest node may take when many points are evaluated."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -53,6 +56,21 @@ class Graph:
     def outputs(self) -> int:
         """Number of output coordinates."""
         return int(np.prod(self.output_shape, dtype=np.int64))
+
+    @cached_property
+    def widest(self) -> int:
+        """Number of values of the largest node."""
+        return max(self.inputs, *(int(np.prod(node.shape)) for node in self.nodes)) if self.nodes else self.inputs
+
+    @cached_property
+    def values_in_all(self) -> int:
+        """Number of values of all nodes together."""
+        return self.inputs + sum(int(np.prod(node.shape)) for node in self.nodes)
+
+    @cached_property
+    def multiply_adds(self) -> tuple[int, ...]:
+        """For every node, an estimate from its shapes of the multiply-adds of one evaluation; the input's is 0."""
+        return (0, *(node.operator.multiply_adds(node.shape) for node in self.nodes))
 
     @cached_property
     def last_use(self) -> tuple[int, ...]:
@@ -108,7 +126,14 @@ class Graph:
         return boxes
 
     def evaluate(self, inputs):
-        """Flattened outputs (batch, outputs) at flattened inputs (batch, inputs)."""
+        """Flattened outputs (batch, outputs) at flattened inputs (batch, inputs), in pieces that fit into memory."""
+        at_once = max(1, PIECE_BYTES // (8 * self.widest))
+        if inputs.shape[0] <= at_once:
+            return self._evaluate(inputs)
+        pieces = [self._evaluate(inputs[start : start + at_once]) for start in range(0, inputs.shape[0], at_once)]
+        return namespace(inputs).concat(pieces, axis=0)
+
+    def _evaluate(self, inputs):
         xp = namespace(inputs)
         values = [xp.reshape(inputs, (inputs.shape[0], *self.input_shape))] + [None] * len(self.nodes)
         for index, node in enumerate(self.nodes, start=1):

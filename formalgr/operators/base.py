@@ -6,6 +6,7 @@ Shapes: a node value is (batch, *node) where *node is the ONNX shape of ONE exam
 so ONNX axis k is array axis k + 1.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -102,6 +103,10 @@ class Operator(ABC):
     def defined(self, *boxes: Interval) -> bool:
         """Whether it surely has a value everywhere in the boxes."""
         return True
+
+    def multiply_adds(self, out: Shape) -> int:
+        """Roughly how many multiply-adds an evaluation takes that gives an output of the shape `out`."""
+        return math.prod(out)
 
     def curved(self, box: Interval):
         """Where the operator is not affine over the box of its input, (batch, *in) bool; None for linear maps."""

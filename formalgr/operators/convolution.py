@@ -107,18 +107,32 @@ class Convolution(LinearMap):
         corner, axes = local.origin[:, :1], local.window[2:]
         local = local.seen(np.concatenate([corner, 0 * corner, local.origin[:, 2:]], axis=1), (1, shape[1], *axes))
         made = (shape[0], *self.out_shape(shape)[1:])
-        if self.transposed:
-            start, size = self.window.reached(local.origin[:, 2:], axes)
-            values = replace(self, window=self.window.bare, spatial=size)._spread(local.values, self.weights)
+        if self.transposed or set(self.window.strides) == {1}:
+            start, values = self._spread_windows(local)
+            fits = tuple(min(ends) for ends in zip(values.shape[3:], made[2:], strict=True))
+            inside = np.clip(start, 0, np.array(made[2:]) - np.array(fits))
             spread = Local(values, np.concatenate([corner, 0 * corner, start], axis=1), made)
-            fits = tuple(min(ends) for ends in zip(size, self.spatial, strict=True))
-            inside = np.clip(start, 0, np.array(self.spatial) - np.array(fits))
             return spread.seen(np.concatenate([corner, 0 * corner, inside], axis=1), (1, made[1], *fits))
         inside, fits = self.window.readers(local.origin[:, 2:], axes, self.spatial)
         start, size = self.window.reached(inside, fits)
         seen = local.seen(np.concatenate([corner, 0 * corner, start], axis=1), (1, shape[1], *size))
         values = replace(self, window=self.window.bare, spatial=size)._gather(seen.values, self.weights)
         return Local(values, np.concatenate([corner, 0 * corner, inside], axis=1), made)
+
+    def _spread_windows(self, local: Local) -> tuple[np.ndarray, np.ndarray]:
+        """Where what windows spread to begins, and what it is: fewer products than gathering it, without strides."""
+        start, size = self.window.reached(local.origin[:, 2:], local.window[2:])
+        if self.transposed:
+            kernel, weights = self, self.weights
+        else:
+            # a convolution spreads every input with the kernel turned around
+            groups, wide, columns = self.weights.shape
+            turned = self.weights.reshape(groups, wide, -1, self.window.size)[..., ::-1]
+            weights = np.moveaxis(turned, 1, 2).reshape(groups, -1, wide * self.window.size)
+            reach = [d * (k - 1) for k, d in zip(self.window.kernel, self.window.dilations, strict=True)]
+            start = local.origin[:, 2:] + np.array([low for low, _ in self.window.pads]) - np.array(reach)
+            kernel = replace(self, weights=weights)
+        return start, replace(kernel, window=self.window.bare, spatial=size)._spread(local.values, weights)
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         return ((self._gather if self.transposed else self._spread)(cotangent, self.weights),)

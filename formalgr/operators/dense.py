@@ -4,6 +4,7 @@ In: ONNX nodes Gemm, MatMul. Out: Dense. Trust: sound.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Dense(LinearMap):
     @property
     def offset(self):
         return self.bias
+
+    @cached_property
+    def _absolute(self):
+        return namespace(self.weights).abs(self.weights)
 
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
@@ -62,7 +67,7 @@ class Dense(LinearMap):
         return (self._product(cotangent, self.weights.T),)
 
     def magnitude(self, *values):
-        return self._product(values[0], namespace(values[0]).abs(self.weights))
+        return self._product(values[0], self._absolute)
 
     def onnx(self) -> OnnxForm:
         if self.bias is None:

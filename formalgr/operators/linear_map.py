@@ -5,6 +5,7 @@ In: apply, adjoint, magnitude of a concrete map. Out: all meanings. Trust: sound
 Error model: core/rounding.py. With m = |L| |x| + |bias| (magnitude), a computed L x + bias is off by gamma_n m.
 """
 
+import math
 from abc import abstractmethod
 
 import numpy as np
@@ -59,6 +60,9 @@ class LinearMap(Operator):
     def apply_local(self, local: Local, shape: Shape) -> Local | None:
         """The linear part of values that vanish outside windows of the input node of `shape`; None: use `apply`."""
         return None
+
+    def multiply_adds(self, out: Shape) -> int:
+        return self.terms * math.prod(out)
 
     def evaluate(self, *values):
         result = self.apply(*values)

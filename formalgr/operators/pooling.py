@@ -10,6 +10,7 @@ import numpy as np
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import is_rational, namespace
 from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
+from formalgr.core.local import Local
 from formalgr.core.rounding import SLACK, SMALLEST_NORMAL
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, ProgramBuilder, Shape
 from formalgr.operators.linear_map import LinearMap
@@ -80,6 +81,17 @@ class MaxPool(Operator):
             return self.window.patches(merged)
         smallest = merged.reshape(-1).min() if is_rational(merged) else float(namespace(merged).min(merged))
         return self.window.patches(merged, smallest)
+
+    def places(self, shape: Shape) -> np.ndarray:
+        """Which elements of an input of `shape` every window holds, (kernel, outputs), -1 for padding."""
+        elements = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(1, *shape)
+        windows = np.moveaxis(self.window.patches(_merge(elements), -1.0), 1, 0)
+        return np.rint(windows).astype(np.int64).swapaxes(0, 2).reshape(self.window.size, -1)
+
+    def local_outputs(self, local: Local) -> tuple[np.ndarray, tuple[int, ...]]:
+        """(origin, window) of the outputs that read the windows of a value laid out as its input."""
+        first, size = self.window.readers(local.origin[:, 2:], local.window[2:], self.spatial)
+        return np.concatenate([local.origin[:, :2], first], axis=1), (*local.window[:2], *size)
 
     def evaluate(self, *values):
         return _part(namespace(values[0]).max(self._patches(values[0]), axis=2), values[0].shape[1])

@@ -74,6 +74,7 @@ def result_document(outcome: Outcome, provenance: Provenance) -> dict:
         "guarantee": GUARANTEES[outcome.guarantee],
         "semantics": outcome.semantics.value,
         "why": "; ".join([*why, *outcome.notes]) or None,
+        "did": outcome.did or None,
         "witness": None if outcome.counterexample is None else witness_document(outcome.counterexample),
         "stages": stages,
         "seconds": {"total": provenance.seconds, **_by_stage(outcome.stage_seconds)},

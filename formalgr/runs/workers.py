@@ -94,7 +94,7 @@ def _serve(connection: Connection, function: Callable, memory_bytes: int | None)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     keep_freed_memory()
     if memory_bytes is not None:
-        _limit_memory(memory_bytes)
+        limit_memory(memory_bytes)
     try:
         connection.send_bytes(pickle.dumps(("ready", None)))
         while True:
@@ -104,8 +104,8 @@ def _serve(connection: Connection, function: Callable, memory_bytes: int | None)
         return
 
 
-def _limit_memory(limit_bytes: int) -> None:
-    """Let allocations beyond the limit fail in this process."""
+def limit_memory(limit_bytes: int) -> None:
+    """Let allocations beyond the limit fail in this process and in those that it starts (MemoryError in Python)."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -19,12 +19,13 @@ from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
+from formalgr.search.choose import PIECES, choose
 from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
 from formalgr.search.leaf import solve_leaf
 from formalgr.search.phases import gains, split_phases
 from formalgr.search.relax import State as Inherited
-from formalgr.search.relax import join_states, relaxer_of
+from formalgr.search.relax import join_states
 from formalgr.spec.unsafe import UnsafeSet
 
 
@@ -42,11 +43,12 @@ class BranchOptions:
     """Steering of the search: boxes per batch, limits per query, and the smallest box worth splitting.
 
     A batch holds `batch` whole networks at the root; below it as many reduced systems as fit into `cache_bytes` (a
-    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 64 * batch. `batch_bytes`
-    bounds the memory of backward bounds on the whole network, `memory_bytes` that of reduced systems: beyond it boxes
-    forget theirs and start from the whole network again. Every `breadth`-th batch takes the oldest boxes instead of the
-    newest. What roots leave open is attacked, and again whenever the search took `attack_every` times as long as the
-    last attack did: with twice the points, up to `attack_doublings` times.
+    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 64 * batch. `memory_bytes`
+    bounds the memory of the search: batches become smaller, and when reduced systems take half of it, boxes forget
+    theirs and start from the whole network again. Where memory runs out nevertheless, batches are halved. Every
+    `breadth`-th batch takes the oldest boxes instead of the newest. What roots leave open is attacked, and again
+    whenever the search took `attack_every` times as long as the last attack did: with twice the points, up to
+    `attack_doublings` times.
 
     Exact arithmetic is asked about a box where the rounding error decides, not the network, once at most `exact_units`
     units are unstable in it, and about every box below `smallest_width` (relative to the magnitude of the box); about
@@ -56,8 +58,7 @@ class BranchOptions:
 
     batch: int = 32
     cache_bytes: int = 1 << 22
-    batch_bytes: int = 1 << 28
-    memory_bytes: int = 1 << 31
+    memory_bytes: int = 1 << 32
     breadth: int = 2
     attack_every: float = 8.0
     attack_doublings: int = 3
@@ -119,7 +120,11 @@ def _joined(parts: list[_Chunk]) -> _Chunk:
     if len(parts) == 1:
         return parts[0]
     box = Box(*(np.concatenate([getattr(p.box, end) for p in parts]) for end in ("lower", "upper")))
-    return _Chunk(box, np.concatenate([p.owner for p in parts]), join_states([p.state for p in parts]))
+    try:
+        state = join_states([p.state for p in parts])
+    except MemoryError:
+        state = None
+    return _Chunk(box, np.concatenate([p.owner for p in parts]), state)
 
 
 def _forget(stack: list[_Chunk], limit: int) -> None:
@@ -143,10 +148,13 @@ class BranchAndBound:
         self._unsafe = unsafe
         self._options = options
         self._rows = rows_of(unsafe, arrays)
-        self._relaxer = relaxer_of(self._graph, self._rows)
-        widest = max((int(np.prod(node.shape)) for node in graph.nodes), default=graph.inputs)
-        per_box = 8 * 6 * widest * min(2 * widest, 512)
-        self._batch = int(max(1, min(options.batch, options.batch_bytes // per_box)))
+        self._choice = choose(self._graph, self._rows, options.memory_bytes, options.batch)
+        self._most = 64 * options.batch
+
+    @property
+    def why(self) -> str:
+        """How boxes are bounded, and why so."""
+        return self._choice.why
 
     def run(self, box: Box, helpers: Helpers, budget: Budget) -> SearchResult:
         """Decide every query (one box each); a query is PROVEN only when nothing of its box is left."""
@@ -160,9 +168,11 @@ class BranchAndBound:
         waiting = np.ones(number, dtype=np.int64)
         stack: list[_Chunk] = []
         roots = _Chunk(box, np.arange(number, dtype=np.int64), None)
-        for start in range(0, number, self._batch):
-            if not budget.expired:
-                self._advance(roots[start : start + self._batch], stack, waiting, result, helpers, budget)
+        start = 0
+        while start < number and not budget.expired:
+            part = roots[start : start + self._limit(None)]
+            start += len(part.owner)
+            self._advance(part, stack, waiting, result, helpers, budget)
         rounds, attacks, due = 0, 0, 0.0
         while stack and not budget.expired:
             if budget.elapsed >= due:
@@ -190,18 +200,40 @@ class BranchAndBound:
     def _advance(self, chunk: _Chunk, stack: list[_Chunk], waiting, result: SearchResult, helpers, budget) -> None:
         """Bound one batch, put its children on the stack and settle its queries."""
         started = budget.elapsed
-        children, cells = self._step(chunk, helpers, result)
+        try:
+            children, cells = self._step(chunk, helpers, result)
+        except MemoryError:
+            children = cells = None
+        if cells is None:
+            self._retreat(chunk, stack, waiting, result)
+            return
         np.subtract.at(waiting, chunk.owner, 1)
         np.add.at(result.boxes, chunk.owner, 1)
         if children is not None:
             np.add.at(waiting, children.owner, 1)
             stack.append(children)
-            _forget(stack, self._options.memory_bytes)
+            _forget(stack, self._options.memory_bytes // 2)
         np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
         for query, cell in cells:
             self._settle(query, cell, helpers, result)
         self._close(result, chunk.owner, waiting, helpers)
         helpers.report(result)
+
+    def _retreat(self, chunk: _Chunk, stack: list[_Chunk], waiting: np.ndarray, result: SearchResult) -> None:
+        """Memory ran out over a batch: smaller batches, then cheaper bounds of a box, then no answer for its query."""
+        _forget(stack, 0)
+        self._most = max(1, min(self._most, len(chunk.owner)) // 2)
+        smaller = self._choice.smaller()
+        if len(chunk.owner) > 1:
+            stack += [chunk[: self._most], chunk[self._most :]]
+        elif chunk.state is not None:
+            stack.append(_Chunk(chunk.box, chunk.owner, None))
+        elif smaller is not None:
+            self._choice = smaller
+            stack.append(chunk)
+        else:
+            waiting[chunk.owner] -= 1
+            result.give_up(int(chunk.owner[0]), Reason.MEMORY)
 
     def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
         """One batch from the top of the stack, without boxes of queries that are decided by now."""
@@ -231,10 +263,11 @@ class BranchAndBound:
     def _limit(self, state: Inherited | None) -> int:
         """How many boxes make a batch."""
         if state is None:
-            return self._batch
+            return min(self._choice.boxes, self._most)
         units = state.system.units
-        fitting = self._options.cache_bytes // (8 * (units + 1) * (units + state.system.inputs))
-        return int(min(max(fitting, 8), 64 * self._options.batch))
+        size = 8 * (units + 1) * (units + state.system.inputs)
+        fitting = max(1, self._options.memory_bytes // (4 * PIECES * size))
+        return int(min(max(self._options.cache_bytes // size, 8), fitting, self._most))
 
     def _settle(self, query: int, box: Box, helpers: Helpers, result: SearchResult) -> None:
         """A box too small for floats: exact arithmetic closes it or finds a point, or the query is given up."""
@@ -263,7 +296,7 @@ class BranchAndBound:
 
     def _step(self, chunk: _Chunk, helpers: Helpers, result: SearchResult) -> tuple[_Chunk | None, list]:
         """Bound one batch; the children of what stays open, and (query, box) of boxes too small to split."""
-        form, lower, state = self._relaxer.bound(chunk.box.to(self._arrays), chunk.state)
+        form, lower, state = self._choice.relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
         still = self._open(lower)
         left = np.nonzero(np.any(still, axis=1))[0]
@@ -283,7 +316,7 @@ class BranchAndBound:
         cut = np.any((box.upper - box.lower < 0.5 * width) & (width > smallest[:, None]), axis=1)
         blurred = np.nonzero(~exact & ~closed & ~cut & self._within_rounding(form, lower, still))[0]
         if blurred.size:
-            units = self._relaxer.unstable(box[blurred], None if state is None else state[left[blurred]])
+            units = self._choice.relaxer.unstable(box[blurred], None if state is None else state[left[blurred]])
             exact[blurred] = units <= self._options.exact_units
         cells = [(int(owner[k]), box[k : k + 1]) for k in np.nonzero(exact & ~closed)[0].tolist()]
         keep = np.nonzero(~closed & ~exact & (result.states[owner] == State.OPEN))[0]
@@ -296,7 +329,7 @@ class BranchAndBound:
 
     def _leaves(self, chunk: _Chunk, form: LinearForm, still: np.ndarray, helpers: Helpers, result) -> None:
         """Close polytopes of boxes without unstable units, in place in `still`, or confirm the points they leave."""
-        units = self._relaxer.unstable(chunk.box, chunk.state)
+        units = self._choice.relaxer.unstable(chunk.box, chunk.state)
         limits = np.ones(form.constant.shape[1] - self._unsafe.rows, dtype=bool)
         for k, index in np.argwhere(still & (units == 0)[:, None]).tolist():
             query, mine = int(chunk.owner[k]), np.nonzero(np.concatenate([self._unsafe.owners == index, limits]))[0]
@@ -318,13 +351,13 @@ class BranchAndBound:
         if by_phase.size:
             twice = np.concatenate([by_phase, by_phase])
             split = split_phases(chunk.state[by_phase], units[by_phase])
-            parts.append(_Chunk(chunk.box[twice], chunk.owner[twice], self._relaxer.descend(split)))
+            parts.append(_Chunk(chunk.box[twice], chunk.owner[twice], self._choice.relaxer.descend(split)))
         if by_input.size:
             own = rows.shape[1]
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
             some = chunk[by_input]
             children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input])
-            state = None if some.state is None else self._relaxer.descend(some.state)[parents]
+            state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
             parts.append(_Chunk(children, some.owner[parents], state))
         return _joined(parts)
 
@@ -333,7 +366,7 @@ class BranchAndBound:
         none = np.full(len(chunk.owner), -1)
         if chunk.state is None:
             return none
-        few = self._relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
+        few = self._choice.relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
         if chunk.box.inputs > self._options.phase_inputs:
             few[:] = True
         return np.where(few, gains(chunk.state, rows)[0], -1) if np.any(few) else none

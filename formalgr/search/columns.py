@@ -17,6 +17,7 @@ from formalgr.core.arrays import namespace
 from formalgr.core.local import Local
 from formalgr.operators.base import Shape
 from formalgr.operators.linear_map import LinearMap
+from formalgr.operators.pooling import MaxPool
 
 PIECE_BYTES = 1 << 26
 """Windows that have to become whole nodes for an operator do so in pieces of this size."""
@@ -49,6 +50,10 @@ class Part(ABC):
     @abstractmethod
     def scaled(self, slopes) -> "Part":
         """After multiplying every element with its slope, (batch, *node)."""
+
+    @abstractmethod
+    def gathered(self, pick: np.ndarray, operator: MaxPool, shape: Shape) -> "Part":
+        """After taking the elements `pick` (batch, outputs) of a node of the given shape, each out of its window."""
 
     @abstractmethod
     def sums(self, center, weights, totals, sizes) -> None:
@@ -92,6 +97,12 @@ class DensePart(Part):
 
     def scaled(self, slopes) -> Part:
         return DensePart(self.start, slopes[:, None] * self.values)
+
+    def gathered(self, pick: np.ndarray, operator: MaxPool, shape: Shape) -> Part:
+        box, symbol = np.arange(len(pick))[:, None, None], np.arange(self.count)[None, :, None]
+        taken = self.flat[box, symbol, pick[:, None, :]]
+        out = operator.out_shape(shape)
+        return DensePart(self.start, namespace(taken).reshape(taken, (*taken.shape[:2], *out)))
 
     def sums(self, center, weights, totals, sizes) -> None:
         xp, mine = namespace(self.values), slice(self.start, self.stop)
@@ -141,6 +152,16 @@ class LocalPart(Part):
     def scaled(self, slopes) -> Part:
         factors = np.reshape(slopes, -1)[self.places].reshape(self.local.values.shape)
         return replace(self, local=replace(self.local, values=self.local.values * factors))
+
+    def gathered(self, pick: np.ndarray, operator: MaxPool, shape: Shape) -> Part:
+        local = self.local.reshaped(shape)
+        if local is None:
+            return self.dense(shape).gathered(pick, operator, shape)
+        (origin, window), out = operator.local_outputs(local), operator.out_shape(shape)
+        empty = Local(np.zeros((len(local), *window), dtype=np.float64), origin, out)
+        values = local.at(pick[self.owner[:, None], empty.places]).reshape(empty.values.shape)
+        part = replace(self, local=replace(empty, values=values))
+        return part.dense(out) if part.local.volume > SPREAD * part.local.elements else part
 
     def sums(self, center, weights, totals, sizes) -> None:
         places, symbol = self.places.reshape(-1), self.start + self.slot
@@ -203,6 +224,11 @@ class Columns:
     def scaled(self, slopes) -> "Columns":
         """After multiplying every element with its slope, (batch, *node)."""
         return Columns(self.node, tuple(part.scaled(slopes) for part in self.parts))
+
+    def gathered(self, pick: np.ndarray, operator: MaxPool) -> "Columns":
+        """After taking one element out of every window of the operator, `pick` (batch, outputs)."""
+        parts = tuple(part.gathered(pick, operator, self.node) for part in self.parts)
+        return Columns(operator.out_shape(self.node), parts).merged()
 
     def plus(self, part: Part) -> "Columns":
         """With the coefficients of further symbols."""

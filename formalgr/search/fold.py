@@ -1,6 +1,6 @@
 """Folding: a graph over a batch of boxes becomes a folded system per box; bounds and elimination go layer by layer.
 
-In: Graph of linear maps and piecewise linear activations, boxes, output rows. Out: Folded. Trust: sound.
+In: Graph of linear maps, piecewise linear activations and maxima, boxes, output rows. Out: Folded. Trust: sound.
 
 Every node is kept as an affine function of the inputs and of the unstable hinges met so far, with an error radius. At
 an activation the pre-activations are bounded (cheaply, then backward through the system where that leaves them open),
@@ -17,12 +17,16 @@ from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
-from formalgr.core.linear import check_bounds
+from formalgr.core.linear import Interval, check_bounds
 from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference, underflow
 from formalgr.graph.graph import Graph
+from formalgr.operators.base import Operator
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.piecewise import Piecewise
+from formalgr.operators.pooling import MaxPool
 from formalgr.search.columns import Columns, at_units, identity, joined
+from formalgr.search.maximum import fold_maximum
+from formalgr.search.pieces import any_open, beyond_room, caps_of, pieces
 from formalgr.search.reduce import padded_indices
 
 FIXED = 2.0**-40
@@ -30,17 +34,43 @@ FIXED = 2.0**-40
 
 
 def foldable(graph: Graph) -> bool:
-    """Whether every operator of the graph is a linear map or a piecewise linear activation."""
-    return all(isinstance(node.operator, (LinearMap, Piecewise)) for node in graph.nodes)
+    """Whether every operator of the graph is a linear map, a piecewise linear activation or a maximum."""
+    return all(isinstance(node.operator, (LinearMap, Piecewise, MaxPool)) for node in graph.nodes)
+
+
+def _most_blocks(operator: Operator) -> int:
+    """At most so many blocks of units come from an operator."""
+    if isinstance(operator, MaxPool):
+        return operator.window.size - 1
+    return int(isinstance(operator, Piecewise))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldLimits:
+    """At most `units` units of a system, and about `bytes` for what is made besides it in one piece.
+
+    Where more units are unstable, those with the widest relaxation are kept; the others become their chords with an
+    error radius, which no smaller box of the system makes smaller.
+    """
+
+    units: int = 1 << 20
+    bytes: int = 1 << 28
+
+
+ANY_SIZE = FoldLimits()
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded system per box with the bounds of its units over that box, and the pass that relaxes them."""
+    """A folded system per box with the bounds of its units over that box, and the pass that relaxes them.
+
+    `loose`: the limit on units was met in some box, so that smaller boxes are worth being folded anew.
+    """
 
     system: FoldedSystem
     bounds: list
     backward: Backward
+    loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,8 +89,10 @@ class _Value:
 class _Folder:
     """The state while one batch is folded."""
 
-    def __init__(self, graph: Graph, box: Box, narrow: str):
+    def __init__(self, graph: Graph, box: Box, narrow: str, limits: FoldLimits):
         self.graph = graph
+        self.limits = limits
+        self.loose = False
         self.box = box
         self.xp = namespace(box.lower)
         self.dtype = dtype_name(box.lower)
@@ -69,7 +101,7 @@ class _Folder:
             box.inputs, (), None, self.xp.maximum(self.xp.abs(box.lower), self.xp.abs(box.upper))
         )
         self.bounds: list = []
-        layers = sum(isinstance(node.operator, Piecewise) for node in graph.nodes)
+        layers = sum(_most_blocks(node.operator) for node in graph.nodes)
         self.backward = Backward(self.system.reach, layers, narrow)
 
     @property
@@ -147,25 +179,30 @@ class _Folder:
         tables = operator.spread(value.constant.shape[1:])
         lower, upper = self.refine(value, lower, upper, tables[0])
         value, lower, upper, moved = self.rounded_off(value, lower, upper, tables)
-        made = self.eliminate(value, lower, upper, tables)
+        made = self.eliminate(operator, value, (lower, upper), tables)
         return replace(made, radius=made.radius + moved)
 
     def refine(self, value: _Value, lower, upper, breakpoints):
         """Backward bounds of the elements whose cheap bounds leave a hinge unsettled."""
         if not self.system.blocks:
             return lower, upper
-        open_ = _any_open(lower, upper, breakpoints)
+        open_ = any_open(lower, upper, breakpoints)
         units, valid = padded_indices(open_)
-        if not units.shape[1]:
-            return lower, upper
-        block = self.rows(value, units)
-        low, high = self.backward.bounds(block, size_of(block, self.system.reach), self.box)
-        which = np.nonzero(valid)
         lower, upper = arrays_of.copy(lower), arrays_of.copy(upper)
-        target = (which[0], units[which])
-        lower[target] = self.xp.maximum(lower[target], low[which])
-        upper[target] = self.xp.maximum(lower[target], self.xp.minimum(upper[target], high[which]))
+        at_once = max(1, self.limits.bytes // (96 * self.batch * self.symbols))
+        for first in range(0, units.shape[1], at_once):
+            piece = slice(first, first + at_once)
+            block = self.rows(value, units[:, piece])
+            low, high = self.backward.bounds(block, size_of(block, self.system.reach), self.box)
+            which = np.nonzero(valid[:, piece])
+            target = (which[0], units[:, piece][which])
+            lower[target] = self.xp.maximum(lower[target], low[which])
+            upper[target] = self.xp.maximum(lower[target], self.xp.minimum(upper[target], high[which]))
         return lower, upper
+
+    def noise(self, value: _Value):
+        """By how much bounds of a value may pass a kink that the value itself does not pass, (batch, *node)."""
+        return 4.0 * (value.radius + gamma(2 * self.symbols + 16, self.dtype) * self.size(value))
 
     def rounded_off(self, value: _Value, lower, upper, tables) -> tuple:
         """The value clamped to bounds that end at a kink where they pass it by rounding only; what f changes by that.
@@ -175,8 +212,7 @@ class _Folder:
         """
         xp, shape = self.xp, value.constant.shape
         breakpoints, slopes, _ = tables
-        noise = 4.0 * (value.radius + gamma(2 * self.symbols + 16, self.dtype) * self.size(value))
-        noise = xp.reshape(noise, lower.shape)
+        noise = xp.reshape(self.noise(value), lower.shape)
         clamped = lower > upper
         device = getattr(lower, "device", None)
         for kink in breakpoints.copy():
@@ -190,22 +226,33 @@ class _Folder:
         moved = replace(value, radius=value.radius + xp.reshape(noise, shape))
         return moved, lower, upper, xp.reshape(steepest * noise, shape)
 
-    def eliminate(self, value: _Value, lower, upper, tables) -> _Value:
+    def eliminate(self, operator: Piecewise, value: _Value, bounds: tuple, tables) -> _Value:
         """Replace each element by its stable piece plus new symbols for its unstable units."""
         xp, batch = self.xp, self.batch
-        breakpoints, slopes, intercepts = tables
+        (lower, upper), (breakpoints, slopes, intercepts) = bounds, tables
         device = getattr(lower, "device", None)
         low, high = (arrays_of.to_numpy(end) for end in (lower, upper))
-        caps = _caps(breakpoints, slopes)
-        piece, open_ = _pieces(low, high, breakpoints, caps)
+        caps = caps_of(breakpoints, slopes)
+        piece, open_ = pieces(low, high, breakpoints, caps)
         element = np.arange(low.shape[1])[None, :]
         shape = value.constant.shape
         slope = xp.reshape(xp.asarray(slopes[piece, element], device=device), shape)
         intercept = xp.reshape(xp.asarray(intercepts[piece, element], device=device), shape)
+        room = self.limits.units - self.system.units
+        beyond, spread = beyond_room(open_, low, high, breakpoints, room), 0.0
+        if beyond is not None:
+            open_ &= ~beyond[:, None]
+            self.loose = True
+            mask = xp.reshape(xp.asarray(beyond, device=device), shape)
+            line = self.chords(operator, Interval(xp.reshape(lower, shape), xp.reshape(upper, shape)))
+            slope, intercept, spread = (
+                xp.where(mask, *pair) for pair in zip(line, (slope, intercept, 0.0 * slope), strict=True)
+            )
         plain = ((slope == 0.0) | (xp.abs(slope) == 1.0)) & (intercept == 0.0)
         size = xp.abs(slope) * self.size(value) + xp.abs(intercept)
         rounding = gamma(4, self.dtype) * (size + self.floor(size))
         radius = xp.abs(slope) * value.radius * (1.0 + gamma(4, self.dtype)) + xp.where(plain, 0.0 * slope, rounding)
+        radius = radius + spread
         size = size + self.floor(size)
         made = _Value(value.columns.scaled(slope), slope * value.constant + intercept, radius, size)
         kinks, valid = padded_indices(open_.reshape(batch, -1))
@@ -218,6 +265,14 @@ class _Folder:
         after, before = slopes[which + 1, units], slopes[which, units]
         exact = bool(np.all(is_exact_difference(after, before)))
         return self._with_symbols(made, units, np.where(valid, after - before, 0.0), exact)
+
+    def chords(self, operator: Piecewise, box: Interval) -> tuple:
+        """Slope, intercept and error radius of a line around each element's function over its box, (batch, *node)."""
+        slope = operator.candidates(box)[0]
+        low, high = operator.offsets(slope, box)
+        middle = 0.5 * low + 0.5 * high
+        radius = self.xp.maximum(high - middle, middle - low) * (1.0 + gamma(4, self.dtype))
+        return slope, middle, radius + underflow(4, self.dtype)
 
     def _add_block(self, value: _Value, units, valid, shift, bounds, cap) -> None:
         """New symbols min(max(x - shift, 0), cap) for the given elements (batch, count); invalid ones are padding."""
@@ -241,9 +296,14 @@ class _Folder:
         low, high = lower[rows, units] - shift, upper[rows, units] - shift
         low = xp.where(mask, low - factor * (xp.abs(low) + xp.abs(shift)), -1.0 + 0.0 * low)
         high = xp.where(mask, high + factor * (xp.abs(high) + xp.abs(shift)), -1.0 + 0.0 * high)
-        self.bounds.append((low, high))
-        size, reach = size_of(block, self.system.reach), block.values(high)
-        self.backward.add(block, size, (low, high), reach)
+        self.grow(block, (low, high))
+
+    def grow(self, block: Block, bounds: tuple) -> None:
+        """The rows of `block` become units: bounds (lower, upper) of the rows."""
+        xp = self.xp
+        self.bounds.append(bounds)
+        size, reach = size_of(block, self.system.reach), block.values(bounds[1])
+        self.backward.add(block, size, bounds, reach)
         reach = xp.concat([self.system.reach, reach], axis=1)
         blocks, sizes = (*self.system.blocks, block), (*self.system.sizes, size)
         self.system = FoldedSystem(self.system.inputs, blocks, None, reach, sizes)
@@ -259,59 +319,25 @@ class _Folder:
         return _Value(made.columns.plus(fresh), made.constant, made.radius + rounding, made.size + size)
 
 
-def _any_open(lower, upper, breakpoints) -> np.ndarray:
-    """Elements with a breakpoint strictly inside their bounds, (batch, elements) bool."""
-    low, high = (arrays_of.to_numpy(end) for end in (lower, upper))
-    return ((low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])).any(axis=1)
-
-
-def _caps(breakpoints: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Caps of the units that start at each breakpoint, (k, elements): infinite where no clipped unit does.
-
-    A clipped unit joins two neighbouring breakpoints with opposite steps, where the distance is exact in float64.
-    """
-    caps = np.full(breakpoints.shape, np.inf)
-    for k in range(len(breakpoints) - 1):
-        distance = breakpoints[k + 1] - breakpoints[k]
-        free = np.isinf(caps[k - 1]) if k else True
-        joined = free & (slopes[k] == slopes[k + 2]) & (slopes[k] != slopes[k + 1]) & (distance > 0.0)
-        joined = joined & is_exact_difference(breakpoints[k + 1], breakpoints[k])
-        caps[k] = np.where(joined, distance, np.inf)
-    return caps
-
-
-def _pieces(low: np.ndarray, high: np.ndarray, breakpoints: np.ndarray, caps: np.ndarray) -> tuple:
-    """The piece that each element is written with, (batch, elements), and where units start, (batch, k, elements).
-
-    A clipped unit whose end alone lies in the bounds is written from the piece before its start.
-    """
-    piece = (low[:, None, :] >= breakpoints[None]).sum(axis=1)
-    open_ = (low[:, None, :] < breakpoints[None]) & (high[:, None, :] > breakpoints[None])
-    for k in range(len(breakpoints) - 1):
-        ends = open_[:, k + 1] & np.isfinite(caps[k])
-        piece = np.where(ends & (piece == k + 1), k, piece)
-        open_[:, k] |= ends
-        open_[:, k + 1] &= ~ends
-    return piece, open_
-
-
-def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE) -> Folded:
+def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE, limits: FoldLimits = ANY_SIZE) -> Folded:
     """Folded systems of the quantities rows.matrix . output - rows.bounds over each box; see `foldable`.
 
     narrow: the arithmetic of backward bounds of units, float32 or float64. Raises NumericalError where they overflow.
     """
-    folder = _Folder(graph, box, narrow)
+    folder = _Folder(graph, box, narrow, limits)
     values: list[_Value | None] = [folder.input()]
     for index, node in enumerate(graph.nodes, start=1):
         inputs = [values[i] for i in node.inputs]
         if isinstance(node.operator, LinearMap):
             values.append(folder.linear(node.operator, inputs))
+        elif isinstance(node.operator, MaxPool):
+            values.append(fold_maximum(folder, node.operator, inputs[0]))
         else:
             values.append(folder.activation(node.operator, inputs[0]))
         for source in node.inputs:
             if graph.last_use[source] == index:
                 values[source] = None
-    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward)
+    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward, folder.loose)
 
 
 def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:

@@ -4,7 +4,7 @@ In: Graph, boxes, the state inherited from the parents. Out: LinearForm, minima,
 sound.
 
 A graph of linear maps and piecewise linear activations is folded at the root; below, each box carries its own reduced
-system. Any other graph is bounded by CROWN afresh.
+system. Any other graph is bounded by CROWN afresh. search/choose.py chooses.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from formalgr.core.errors import NumericalError
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
 from formalgr.graph.graph import Graph
-from formalgr.search.fold import Folded, fold, foldable
+from formalgr.search.fold import ANY_SIZE, Folded, FoldLimits, fold
 from formalgr.search.reduce import reduce
 
 
@@ -69,9 +69,9 @@ class Relaxer(ABC):
         return state
 
 
-def unstable_units(graph: Graph, box: Box) -> np.ndarray:
+def unstable_units(graph: Graph, box: Box, bounder: CrownBounder) -> np.ndarray:
     """How many inputs of nonlinear operators are curved over each box: the size of the exact problem, (batch,)."""
-    bounds = CrownBounder().node_bounds(graph, box)
+    bounds = bounder.node_bounds(graph, box)
     total = np.zeros(len(box), dtype=np.int64)
     for node in graph.nodes:
         curved = node.operator.curved(bounds.boxes[node.inputs[0]])
@@ -85,21 +85,23 @@ class GraphRelaxer(Relaxer):
 
     graph: Graph
     rows: Rows
+    bounder: CrownBounder = CrownBounder()
 
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
-        form = lower_forms(self.graph, CrownBounder().node_bounds(self.graph, box), self.rows)
+        form = lower_forms(self.graph, self.bounder.node_bounds(self.graph, box), self.rows)
         return form, box.minimum(form), None
 
     def unstable(self, box: Box, state: State | None) -> np.ndarray:
-        return unstable_units(self.graph, box)
+        return unstable_units(self.graph, box, self.bounder)
 
 
 @dataclass(frozen=True)
 class FoldedRelaxer(Relaxer):
-    """A folded system at the root, reduced with every split."""
+    """A folded system at the root, reduced with every split; folded anew where the limit on its units was met."""
 
     graph: Graph
     rows: Rows
+    limits: FoldLimits = ANY_SIZE
 
     def bound(self, box: Box, state: State | None) -> tuple[LinearForm, object, State | None]:
         noisy = np.zeros(len(box), dtype=bool) if state is None else state.noisy
@@ -110,12 +112,12 @@ class FoldedRelaxer(Relaxer):
             found = self._pass(box, state, WIDE)
         system, backward = found.system, found.backward
         form, pulled = backward.form(system.outputs, system.sizes[-1])
-        return form, box.minimum(form), State(system, found.bounds, noisy, pulled)
+        return form, box.minimum(form), None if found.loose else State(system, found.bounds, noisy, pulled)
 
     def _pass(self, box: Box, state: State | None, narrow: str) -> Folded:
         """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
         if state is None:
-            return fold(self.graph, box, self.rows, narrow)
+            return fold(self.graph, box, self.rows, narrow, self.limits)
         return Folded(state.system, *unit_bounds(state.system, box, state.bounds, narrow))
 
     def _in_float32(self, box: Box, state: State | None) -> tuple[Folded | None, np.ndarray]:
@@ -129,6 +131,8 @@ class FoldedRelaxer(Relaxer):
         return None if state is None and np.any(noisy) else found, noisy
 
     def unstable(self, box: Box, state: State | None) -> np.ndarray:
+        if state is None:
+            return np.full(len(box), np.iinfo(np.int64).max, dtype=np.int64)
         total = np.zeros(len(box), dtype=np.int64)
         for block, bounds in zip(state.system.blocks, state.bounds, strict=True):
             total += np.sum(arrays_of.to_numpy(block.unstable(bounds)), axis=1)
@@ -136,11 +140,6 @@ class FoldedRelaxer(Relaxer):
 
     def descend(self, state: State | None) -> State | None:
         return State(*reduce(state.system, state.bounds), state.noisy)
-
-
-def relaxer_of(graph: Graph, rows: Rows) -> Relaxer:
-    """The relaxer that suits the graph."""
-    return (FoldedRelaxer if foldable(graph) else GraphRelaxer)(graph, rows)
 
 
 def join_states(states: list[State | None]) -> State | None:

@@ -218,7 +218,8 @@ def _settle(network: Network, judge: Replayer, query: Query, outcome: Outcome, s
 
 def _unknown(outcome: Outcome, reason: Reason, note: str = "") -> Outcome:
     notes = (*outcome.notes, note) if note else outcome.notes
-    return Outcome(Verdict.UNKNOWN, reason=reason, stage_seconds=outcome.stage_seconds, notes=notes)
+    told = {"stage_seconds": outcome.stage_seconds, "notes": notes, "did": outcome.did}
+    return Outcome(Verdict.UNKNOWN, reason=reason, **told)
 
 
 def _after(earlier: Outcome | None, outcome: Outcome) -> Outcome:

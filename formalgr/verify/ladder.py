@@ -20,7 +20,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.linear import LinearForm
 from formalgr.graph.graph import Graph
 from formalgr.search.bab import BranchOptions
-from formalgr.search.relax import relaxer_of
+from formalgr.search.choose import choose
 from formalgr.spec.robustness import latent_ball
 from formalgr.spec.unsafe import UnsafeSet
 
@@ -101,16 +101,19 @@ class Ladder:
 
     def proven_radii(self, rungs: list[_Rung], budget: Budget) -> list[Fraction]:
         """Per latent the largest radius <= its trial that the bounds over the trial's ball prove, 0 when none."""
-        relaxer = relaxer_of(self.graph, rows_of(self.unsafe, NUMPY))
+        choice = choose(self.graph, rows_of(self.unsafe, NUMPY), self.options.memory_bytes, self.options.batch)
         found: list[Fraction] = []
-        size = self._batch()
-        for start in range(0, len(rungs), size):
-            part = rungs[start : start + size]
+        for start in range(0, len(rungs), choice.boxes):
+            part = rungs[start : start + choice.boxes]
             if budget.expired:
                 found += [Fraction(0)] * len(part)
                 continue
             box = outward([latent_ball(rung.center, rung.trial) for rung in part])
-            form, _, _ = relaxer.bound(box, None)
+            try:
+                form, _, _ = choice.relaxer.bound(box, None)
+            except MemoryError:
+                found += [Fraction(0)] * len(part)
+                continue
             radii = [self._reach(rung, radius) for rung, radius in zip(part, self._radii(form, box), strict=True)]
             inner = outward([latent_ball(rung.center, radius) for rung, radius in zip(part, radii, strict=True)])
             safe = ~np.any(self.unsafe.open_polytopes(inner.minimum(form)), axis=1)
@@ -134,9 +137,3 @@ class Ladder:
         if radius > (1.0 + NUDGE) * float(rung.trial):
             return rung.trial
         return rounded_down((1.0 - NUDGE) * radius, self.step)
-
-    def _batch(self) -> int:
-        """Balls bounded together: backward bounds hold two rows per unit of the widest node at once."""
-        widest = max((int(np.prod(node.shape)) for node in self.graph.nodes), default=self.graph.inputs)
-        per_box = 8 * 6 * widest * min(2 * widest, 512)
-        return int(max(1, min(self.options.batch, self.options.batch_bytes // per_box)))

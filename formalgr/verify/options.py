@@ -3,13 +3,14 @@
 In: nothing. Out: VerifyOptions. Trust: heuristic (options decide what is tried, never what is true).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from formalgr.attacks.gradient import PgdAttack
 from formalgr.attacks.random_search import RandomSearch
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Guarantee, Semantics
 from formalgr.search.bab import BranchOptions
+from formalgr.search.choose import PIECES
 
 SOLVERS = ("auto", "highs", "cbc", "z3")
 """What --solver takes: auto runs every stage, a name sends the query straight to that solver."""
@@ -39,6 +40,11 @@ class VerifyOptions:
     semantics: Semantics = Semantics.REAL
     judged: bool = False
     seed: int = 0
+
+    def with_memory(self, limit_bytes: int) -> "VerifyOptions":
+        """The same within another memory limit: what all stages of a check may hold, besides the network itself."""
+        branch = replace(self.branch, memory_bytes=limit_bytes)
+        return replace(self, branch=branch, pgd=replace(self.pgd, batch_bytes=max(1, limit_bytes // PIECES)))
 
     def __post_init__(self):
         if self.solver not in SOLVERS:

@@ -13,6 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from formalgr.attacks.replay import Replayer
+from formalgr.bounds.base import rows_of
+from formalgr.core.arrays import NUMPY
 from formalgr.core.box import Box, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError, Unbounded
@@ -21,7 +23,7 @@ from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
 from formalgr.graph.network import Network
 from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
-from formalgr.search.relax import unstable_units
+from formalgr.search.choose import choose
 from formalgr.search.tail import without_tail
 from formalgr.solvers.child import InChild
 from formalgr.solvers.registry import backend
@@ -29,7 +31,7 @@ from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.float32 import verify_float32
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.stages import Context, attack, solve, stage_of
+from formalgr.verify.stages import Context, SolverFinding, attack, solvable, solve, stage_of
 
 
 class _Tools(ExitStack):
@@ -61,6 +63,7 @@ class _Batch:
         self.outcomes: list[Outcome | None] = [None] * len(queries)
         self.reasons: list[Reason] = [Reason.TIMEOUT] * len(queries)
         self.notes: list[tuple[str, ...]] = [()] * len(queries)
+        self.did = ""
         self.spent = {stage: np.zeros(len(queries), dtype=np.float64) for stage in Stage}
         self._report = report
 
@@ -74,9 +77,7 @@ class _Batch:
         if guarantee < self.options.require:
             self.reasons[position] = Reason.TOO_WEAK
             return
-        self.outcomes[position] = Outcome(
-            Verdict.HOLDS, guarantee, stage, stage_seconds=self.clock(position), notes=self.notes[position]
-        )
+        self.outcomes[position] = Outcome(Verdict.HOLDS, guarantee, stage, **self.told(position))
 
     def violated(self, position: int, counterexample: Counterexample, stage: Stage) -> None:
         """Record a replayed point."""
@@ -85,20 +86,24 @@ class _Batch:
             counterexample.guarantee,
             stage,
             counterexample=counterexample,
-            stage_seconds=self.clock(position),
-            notes=self.notes[position],
+            **self.told(position),
         )
 
     def unknown(self, position: int) -> None:
         """Record that no stage decided, with the last reason."""
         refused = self.context.replayer.refused
         judge = (f"points unsafe over the reals that onnxruntime does not confirm: {refused}",) if refused else ()
-        self.outcomes[position] = Outcome(
-            Verdict.UNKNOWN,
-            reason=self.reasons[position],
-            stage_seconds=self.clock(position),
-            notes=(*self.notes[position], *judge),
-        )
+        self.notes[position] = (*self.notes[position], *judge)
+        self.outcomes[position] = Outcome(Verdict.UNKNOWN, reason=self.reasons[position], **self.told(position))
+
+    def told(self, position: int) -> dict:
+        """What every outcome says of how it was found."""
+        return {"stage_seconds": self.clock(position), "notes": self.notes[position], "did": self.did}
+
+    def solve(self, query: Query, child: InChild, budget: Budget) -> SolverFinding:
+        """What a solver finds out about one query."""
+        memory_bytes = self.options.branch.memory_bytes
+        return solve(self.network, query, child, budget, self.context.replayer, memory_bytes)
 
     def clock(self, position: int) -> tuple[tuple[Stage, float], ...]:
         """Seconds charged to a query so far, by stage."""
@@ -214,7 +219,11 @@ def _decide(batch: _Batch) -> None:
     if batch.options.solver == "auto":
         for stage in (_centers, _branch, _solvers):
             if batch.waiting and not batch.budget.expired:
-                stage(batch)
+                try:
+                    stage(batch)
+                except MemoryError:
+                    for position in batch.waiting:
+                        batch.reasons[position] = Reason.MEMORY
     else:
         _forced(batch)
     for position in batch.waiting:
@@ -259,6 +268,7 @@ def _branch(batch: _Batch) -> None:
     engine = BranchAndBound(*without_tail(batch.network.graph, batch.unsafe), limits)
     box = outward([batch.queries[k].box for k in search.positions])
     result = engine.run(box, Helpers(search.confirm, search.exact, search.attack, search.report), batch.budget)
+    batch.did = engine.why
     for index, position in enumerate(search.positions):
         stage = Stage.BRANCH if result.boxes[index] > 1 else Stage.BOUNDS
         batch.spent[Stage.ATTACK][position] += search.attacked[index]
@@ -302,7 +312,8 @@ class _Search:
         batch, started = self.batch, self.batch.budget.elapsed
         chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
         pgd = batch.options.pgd
-        method = replace(pgd, points=pgd.points << doublings, zooms=pgd.zooms if doublings else ())
+        more = {"points": pgd.points << doublings, "operations": pgd.operations << doublings}
+        method = replace(pgd, **more, zooms=pgd.zooms if doublings else ())
         found = attack(batch.network, chosen, method, batch.context)
         for index, counterexample in found.items():
             self.found[int(queries[index])] = counterexample
@@ -315,17 +326,18 @@ class _Search:
         batch, position = self.batch, self.positions[query]
         left = min(batch.left(position), batch.options.solver_seconds, batch.options.exact_seconds)
         graph = batch.network.graph
-        if not (graph.exact or graph.rational) or self.cells[query] >= batch.options.exact_cells or left <= 0.0:
+        asking = (graph.exact or graph.rational) and solvable(graph)
+        if not asking or self.cells[query] >= batch.options.exact_cells or left <= 0.0:
             return State.OPEN
         asked = batch.queries[position]
         if box is not None:
             asked = Query(asked.box.within(box.lower[0].tolist(), box.upper[0].tolist()), asked.unsafe)
             if asked.box.empty:
                 return State.PROVEN
-        if unstable_units(graph, outward([asked.box]))[0] > batch.options.smt_units:
+        if _unstable_units(batch, asked) > batch.options.smt_units:
             return State.OPEN
         started, child = batch.budget.elapsed, batch.solver("z3")
-        finding = solve(batch.network, asked, child, batch.budget.within(left), batch.context.replayer)
+        finding = batch.solve(asked, child, batch.budget.within(left))
         self.asked[query] += batch.budget.elapsed - started
         if finding.proven is None and finding.counterexample is None:
             return State.OPEN
@@ -345,14 +357,20 @@ class _Search:
 def _solvers(batch: _Batch) -> None:
     """MILP, then SMT where few units are unstable; MILP has tolerances, so that it is no help where floats fail."""
     for position in batch.waiting:
-        if batch.reasons[position] is Reason.TOO_WEAK:
+        if batch.reasons[position] in (Reason.TOO_WEAK, Reason.MEMORY) or not solvable(batch.network.graph):
             continue
         if batch.reasons[position] is not Reason.NUMERICS:
             _ask(batch, position, "highs")
         if batch.outcomes[position] is None:
-            units = unstable_units(batch.network.graph, outward([batch.queries[position].box]))[0]
-            if units <= batch.options.smt_units:
+            if _unstable_units(batch, batch.queries[position]) <= batch.options.smt_units:
                 _ask(batch, position, "z3")
+
+
+def _unstable_units(batch: _Batch, query: Query) -> int:
+    """How many units are unstable over the box of a query: the size of its exact problem."""
+    box, memory_bytes = outward([query.box]), batch.options.branch.memory_bytes
+    relaxer = choose(batch.network.graph, rows_of(query.unsafe, NUMPY), memory_bytes).relaxer
+    return int(relaxer.unstable(box, relaxer.bound(box, None)[2])[0])
 
 
 def _forced(batch: _Batch) -> None:
@@ -369,7 +387,7 @@ def _ask(batch: _Batch, position: int, name: str) -> None:
     started = batch.budget.elapsed
     child = batch.solver(name)
     budget = batch.budget.within(min(left, batch.options.solver_seconds))
-    finding = solve(batch.network, batch.queries[position], child, budget, batch.context.replayer)
+    finding = batch.solve(batch.queries[position], child, budget)
     stage = stage_of(child)
     batch.charge(stage, [position], started)
     if finding.counterexample is not None:

@@ -11,17 +11,23 @@ import numpy as np
 from formalgr.attacks.base import Attack
 from formalgr.attacks.replay import Replayer
 from formalgr.bounds.base import NodeBounds, rows_of
-from formalgr.bounds.crown import CrownBounder, lower_forms
+from formalgr.bounds.crown import lower_forms
 from formalgr.core.arrays import NUMPY
 from formalgr.core.box import inward_float32, outward
 from formalgr.core.budget import Budget
 from formalgr.core.rounding import SOLVER_MARGIN
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
+from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
 from formalgr.search.cell import cell_program
+from formalgr.search.choose import bounder_of
 from formalgr.search.encoding import encode
 from formalgr.solvers.base import Backend, Status
 from formalgr.spec.query import Query
+
+SOLVER_WEIGHTS = 1 << 23
+"""Products of a weight with a value in a network beyond which no solver is asked: a MILP with one nonzero for each does
+not end in useful time, and rational arithmetic takes about a microsecond for each."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,20 @@ def attack(network: Network, queries: list[Query], method: Attack, context: Cont
     return found
 
 
-def solve(network: Network, query: Query, backend: Backend, budget: Budget, replayer: Replayer) -> SolverFinding:
+def solvable(graph: Graph) -> bool:
+    """Whether a solver has a chance with the whole network written out."""
+    return sum(graph.multiply_adds) <= SOLVER_WEIGHTS
+
+
+def solve(
+    network: Network, query: Query, backend: Backend, budget: Budget, replayer: Replayer, memory_bytes: int
+) -> SolverFinding:
     """Decide one query by a solver: every polytope must be excluded; a feasible point is replayed before it counts."""
     graph = network.graph
+    if not solvable(graph):
+        return SolverFinding(reason=Reason.SOLVER, note=f"{backend.name}: not asked, the network is too large for it")
     box = outward([query.box])
-    bounds = CrownBounder().node_bounds(graph, box)
+    bounds = bounder_of(graph, memory_bytes).node_bounds(graph, box)
     lower = box.minimum(lower_forms(graph, bounds, rows_of(query.unsafe, NUMPY)))
     still = query.unsafe.open_polytopes(lower)[0]
     weakest = Guarantee.FLOAT_SOUND

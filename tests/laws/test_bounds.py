@@ -21,13 +21,15 @@ from formalgr.operators.clip import clip_table
 from formalgr.operators.combine import Add
 from formalgr.operators.dense import Dense
 from formalgr.search.contract import contract
-from formalgr.search.fold import fold, foldable
+from formalgr.search.fold import FoldLimits, fold, foldable
 from formalgr.search.reduce import reduce
 from formalgr.search.relax import FoldedRelaxer, State, join_states
 from formalgr.spec.robustness import wrong_label
 from tests.zoo import ZOO, activation
 
-BOUNDERS = [IntervalBounder(), ForwardBounder(), CrownBounder()]
+BOUNDERS = [
+    IntervalBounder(), ForwardBounder(), CrownBounder(), CrownBounder(operations=400.0), CrownBounder(bytes=1),
+]
 POINTS = 12
 
 
@@ -89,7 +91,7 @@ CASES = [(_random_graph(0), 0.3), (_random_graph(1), 1.5), (_random_graph(2, sca
          (_random_graph(4), 1e-15)]
 
 
-@pytest.mark.parametrize("bounder", BOUNDERS, ids=lambda bounder: type(bounder).__name__)
+@pytest.mark.parametrize("bounder", BOUNDERS, ids=str)
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_node_boxes_contain_and_forms_lie_below_exact_samples(bounder, case):
     graph, radius = CASES[case]
@@ -151,6 +153,22 @@ def test_folding_and_reducing_keep_the_function(case):
             for value, (low, high) in zip(exact, _system_rows(system, which, point), strict=True):
                 assert low <= value <= high
                 assert high - low < 1e-6 * (1 + abs(value)) + Fraction(1, 10**6) * int(case == 2)
+
+
+@pytest.mark.parametrize("units", [0, 3, 8])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_systems_with_few_units_contain_the_function(case, units):
+    """Units beyond the limit are chords with an error radius, and the system says so."""
+    graph, radius = CASES[case]
+    box, rows = _boxes(case, 3, 3, radius), _rows(graph)
+    whole = fold(graph, box, rows)
+    folded = fold(graph, box, rows, limits=FoldLimits(units=units, bytes=1))
+    assert folded.system.units <= max(units, whole.system.units)
+    assert folded.loose == (whole.system.units > units)
+    for which, point in _samples(box, case):
+        exact = _row_values(rows, _exact_values(graph, point)[-1])
+        for value, (low, high) in zip(exact, _system_rows(folded.system, which, point), strict=True):
+            assert low <= value <= high
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))

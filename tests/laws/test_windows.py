@@ -13,10 +13,11 @@ from formalgr.operators.convolution import Convolution
 from formalgr.operators.dense import Dense
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.normalize import BatchNorm
+from formalgr.operators.pooling import MaxPool
 from formalgr.operators.reshape import Expand, Reshape
 from formalgr.operators.window import Window
 from formalgr.search import columns
-from formalgr.search.fold import fold
+from formalgr.search.fold import ANY_SIZE, FoldLimits, fold
 from tests.laws.test_bounds import _exact_values, _row_values, _rows, _samples, _system_rows
 from tests.operator_rows import ROWS
 from tests.zoo import activation
@@ -83,6 +84,31 @@ def test_whole_axes_may_be_merged_and_split():
     assert window.reshaped((1, 3, 4, 1, 5)).window == (1, 3, 2, 1, 5)
 
 
+POOLS = (
+    Window((2, 2), (2, 2), (1, 1), ((0, 0), (0, 0))),
+    Window((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1))),
+    Window((2, 3), (1, 2), (1, 1), ((0, 1), (1, 0))),
+)
+
+
+def _pooled(seed: int, window: Window):
+    """4 inputs, convolution, ReLU, MaxPool with the window, convolution, ReLU, a dense end."""
+    random = np.random.default_rng(seed)
+    builder = GraphBuilder((1, 4))
+    last = builder.add("d", Dense(random.standard_normal((4, 25)), random.standard_normal(25)), 0)
+    last = builder.add("image", Reshape((1, 1, 5, 5)), last)
+    same, small = Window((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))), Window((2, 2), (1, 1), (1, 1), ((0, 0), (0, 0)))
+    last = builder.add("c", Convolution(random.standard_normal((1, 2, 9)), None, same, (5, 5)), last)
+    last = builder.chain("r", activation("Relu", builder.shape(last)), last)
+    last = builder.add("pool", MaxPool(window, (5, 5)), last)
+    spatial = builder.shape(last)[2:]
+    last = builder.add("c2", Convolution(random.standard_normal((1, 2, 8)), None, small, spatial), last)
+    last = builder.chain("r2", activation("Relu", builder.shape(last)), last)
+    size = int(np.prod(builder.shape(last)))
+    builder.add("e", Dense(random.standard_normal((size, 3))), builder.add("flat", Reshape((1, size)), last))
+    return builder.build()
+
+
 def _graph(seed: int):
     """4 inputs, convolutions with strides, pads and groups, a skip connection, a transposed one, a dense end."""
     random = np.random.default_rng(seed)
@@ -143,6 +169,39 @@ def test_windows_keep_the_function(seed, radius, monkeypatch):
         for value, (low, high) in zip(exact, _system_rows(folded.system, which, point), strict=True):
             assert low <= value <= high
             assert high - low < 1e-9 * (1 + abs(value))
+
+
+@pytest.mark.parametrize("least", [1, 10**9])
+@pytest.mark.parametrize("window", POOLS, ids=str)
+@pytest.mark.parametrize("limit", [None, 6])
+def test_maxima_fold(window, least, limit, monkeypatch):
+    """In exact rationals; exactly, unless there is no room for the units."""
+    monkeypatch.setattr(columns, "LOCAL_ELEMENTS", least)
+    limits = ANY_SIZE if limit is None else FoldLimits(units=limit)
+    for seed, radius in enumerate((0.3, 0.02, 1e-6)):
+        graph = _pooled(seed, window)
+        center = np.random.default_rng(seed).standard_normal((2, 4))
+        box, rows = Box(center - radius, center + radius), _rows(graph)
+        folded = fold(graph, box, rows, limits=limits)
+        assert folded.loose == (limit is not None and fold(graph, box, rows).system.units > limit)
+        for which, point in _samples(box, seed):
+            exact = _row_values(rows, _exact_values(graph, point)[-1])
+            for value, (low, high) in zip(exact, _system_rows(folded.system, which, point), strict=True):
+                assert low <= value <= high
+                assert high - low < 1e-9 * (1 + abs(value)) or folded.loose
+
+
+def test_maxima_of_equal_values_make_no_units():
+    """All entries of a window are 0 behind an inactive ReLU, up to rounding: nothing is open about their maximum."""
+    random, builder = np.random.default_rng(0), GraphBuilder((1, 4))
+    last = builder.add("d", Dense(0.1 * random.standard_normal((4, 36)), np.full(36, -5.0)), 0)
+    last = builder.chain("r", activation("LeakyRelu", (1, 36), alpha=0.0), last)
+    last = builder.add("same", Dense(np.ones((36, 36)), 0.1 * np.ones(36)), last)
+    last = builder.add("pool", MaxPool(POOLS[0], (6, 6)), builder.add("image", Reshape((1, 1, 6, 6)), last))
+    builder.add("e", Dense(random.standard_normal((9, 3))), builder.add("flat", Reshape((1, 9)), last))
+    graph = builder.build()
+    folded = fold(graph, Box(np.full((1, 4), -1.0), np.full((1, 4), 1.0)), _rows(graph))
+    assert folded.system.units == 0
 
 
 def test_inputs_that_do_not_vary_are_constants():
