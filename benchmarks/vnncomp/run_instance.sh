@@ -8,7 +8,9 @@ if [ "$1" != v1 ] || [ $# -lt 6 ]; then
   exit 1
 fi
 rm -f "$5"
-"${PYTHON:-python3}" -m formalgr verify "$3" "$4" --competition --timeout "$6" --result-file "$5" --quiet > /dev/null
+timeout --kill-after=1 "$6" "${PYTHON:-python3}" -m formalgr \
+  verify "$3" "$4" --competition --timeout "$6" --result-file "$5" --quiet > /dev/null
+code=$?
 if [ ! -s "$5" ]; then
-  echo error > "$5"
+  if [ $code = 124 ] || [ $code = 137 ]; then echo timeout > "$5"; else echo error > "$5"; fi
 fi

@@ -71,14 +71,15 @@ def _peers(text: str) -> tuple[str, ...]:
 
 def run(session: Session) -> int:
     """Sweep, write the files, print the summary."""
+    from formalgr.report import json as report_json
     from formalgr.report import vnncomp
     from formalgr.report.files import check_folder
-    from formalgr.report.sweep import Row
+    from formalgr.report.sweep import Row, bench_document
     from formalgr.report.words import VERDICTS
     from formalgr.runs.instances import read_instances
     from formalgr.runs.ledger import Ledger
     from formalgr.runs.peers import peer
-    from formalgr.runs.sweep import OWN, Verifier, sweep
+    from formalgr.runs.sweep import OWN, Digests, Verifier, sweep
 
     args = session.args
     instances = read_instances(args.list, VERDICTS)
@@ -91,12 +92,16 @@ def run(session: Session) -> int:
     ledger = args.out / "ledger.sqlite"
     if args.fresh:
         _forget(ledger)
-    rows = []
+    rows, digests = [], Digests()
     with Ledger(ledger, settings.settings) as kept, session.display() as display:
         for tool in tools:
-            records = sweep(instances, settings, kept, display, tool)
+            records = sweep(instances, settings, kept, display, tool, digests)
             rows += [Row(tool[0], instance, record) for instance, record in zip(instances, records, strict=True)]
-    document = _write(session, rows, settings.settings, category)
+    provenance = report_json.Provenance(
+        sources=digests.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
+    )
+    document = report_json.text(bench_document(rows, settings.settings, provenance))
+    _write(session, rows, document, category)
     if args.json:
         session.result(document)
     else:
@@ -136,9 +141,8 @@ def _forget(ledger: Path) -> None:
         (ledger.parent / name).unlink(missing_ok=True)
 
 
-def _write(session: Session, rows: list, settings: dict, category: str) -> str:
-    """Write every file of the sweep; returns the JSON document."""
-    from formalgr.report import json as report_json
+def _write(session: Session, rows: list, document: str, category: str) -> None:
+    """Write every file of the sweep."""
     from formalgr.report import sweep as report_sweep
     from formalgr.report.files import write_text
     from formalgr.report.plots import cactus_plot
@@ -146,10 +150,6 @@ def _write(session: Session, rows: list, settings: dict, category: str) -> str:
     from formalgr.runs.sweep import OWN
 
     args = session.args
-    provenance = report_json.Provenance(
-        sources=(), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
-    )
-    document = report_json.text(report_sweep.bench_document(rows, settings, provenance))
     for tool in dict.fromkeys(row.tool for row in rows):
         name = "results.csv" if tool == OWN else f"results-{tool}.csv"
         write_text(args.out / name, results_csv([row for row in rows if row.tool == tool], category))
@@ -158,7 +158,6 @@ def _write(session: Session, rows: list, settings: dict, category: str) -> str:
     write_text(args.out / "bench.json", document + "\n")
     cactus_plot(args.out / "cactus.svg", rows, category)
     session.hint(f"wrote results.csv, results.jsonl, junit.xml, bench.json, cactus.svg to {args.out}")
-    return document
 
 
 def _print(session: Session, rows: list) -> None:

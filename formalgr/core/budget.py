@@ -8,6 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
+def processor_seconds() -> float:
+    """Processor time of this process so far, without its children's: what a busy machine does not stretch."""
+    return time.process_time()
+
+
 @dataclass(frozen=True)
 class Budget:
     """A deadline: `limit_seconds` from `start` on the injected `clock`; infinite by default.

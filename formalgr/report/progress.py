@@ -37,6 +37,7 @@ class Display:
         self._quiet = quiet
         self._heartbeat_seconds = heartbeat_seconds
         self._latest: Tick | None = None
+        self._begun = (0, 0.0)
         self._budget = Budget()
         self._bar = None
         self._task = None
@@ -63,11 +64,13 @@ class Display:
 
     def __call__(self, tick: Tick) -> None:
         """Take the state of the work."""
+        if self._latest is None or tick.done < self._latest.done:  # a new piece, some of it perhaps done long ago
+            self._begun = (tick.done, self._budget.elapsed)
         self._latest = tick
         if self._bar is None:
             return
         if self._task is None:
-            self._task = self._bar.add_task(tick.task, total=tick.total, counts="")
+            self._task = self._bar.add_task(tick.task, total=tick.total, completed=tick.done, counts="")
         words = counts_text(tick)
         self._bar.update(self._task, description=tick.task, completed=tick.done, total=tick.total, counts=words)
 
@@ -75,7 +78,16 @@ class Display:
         while not self._stop.wait(self._heartbeat_seconds):
             tick = self._latest
             state = "starting" if tick is None else f"{tick.done}/{tick.total} {tick.task}, {counts_text(tick)}"
-            print(f"formalgr: {self._budget.elapsed:.0f} s: {state}", file=sys.stderr, flush=True)
+            left = "" if tick is None else self._left(tick)
+            print(f"formalgr: {self._budget.elapsed:.0f} s: {state}{left}", file=sys.stderr, flush=True)
+
+    def _left(self, tick: Tick) -> str:
+        """`, about 90 s left` at the speed since this display began to count; nothing before an item is done."""
+        before, since = self._begun
+        if tick.done <= before or tick.total == 1:
+            return ""
+        seconds = (self._budget.elapsed - since) / (tick.done - before) * (tick.total - tick.done)
+        return f", about {seconds:.0f} s left"
 
 
 def _bar():

@@ -82,6 +82,7 @@ class Row:
             "expected": self.expected,
             "wrong": self.wrong,
             "seconds": record.seconds,
+            "processor_seconds": record.processor_seconds,
             "tool": self.tool,
             "guarantee": GUARANTEES[record.guarantee],
             "semantics": record.semantics.value,

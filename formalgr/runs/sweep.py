@@ -14,12 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from formalgr import __version__
-from formalgr.core.budget import Budget
+from formalgr.core.budget import Budget, processor_seconds
 from formalgr.core.errors import FormalgrError, InputError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
 from formalgr.graph import onnx_file
-from formalgr.graph.network import Network, load
+from formalgr.graph.network import Network, SourceFile, load
 from formalgr.runs.instances import Instance
 from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import Limits, Lost, run
@@ -74,8 +74,9 @@ class SweepOptions:
 class Record:
     """What became of one instance: the verdict, or in `error` why it could not be asked.
 
-    `seconds` run from the hand-out to the answer, reading of files included, start of a worker not. `witness` holds the
-    exact inputs (rationals as "p/q" where float64 cannot hold them) and `outputs` what the network gives there.
+    `seconds` run from the hand-out to the answer, reading of files included, start of a worker not; `processor_seconds`
+    is the worker's processor time of these (None where it was killed). `witness` holds the exact inputs (rationals as
+    "p/q" where float64 cannot hold them) and `outputs` what the network gives there.
     """
 
     verdict: Verdict
@@ -90,6 +91,7 @@ class Record:
     outputs: tuple | None = None
     confirmed_float32: bool | None = None
     semantics: Semantics = Semantics.REAL
+    processor_seconds: float | None = None
 
     def to_json(self) -> dict:
         """Plain values; `from_json` gives the record back."""
@@ -128,6 +130,10 @@ class Verifier:
         self._kept: dict[Path, Network] = {}
 
     def __call__(self, task: Task) -> Record:
+        started = processor_seconds()
+        return replace(self._decided(task), processor_seconds=processor_seconds() - started)
+
+    def _decided(self, task: Task) -> Record:
         budget = Budget(task.limit_seconds)
         try:
             property_ = read_vnnlib(task.instance.property)
@@ -187,32 +193,40 @@ def _witness(found: Counterexample) -> dict:
     }
 
 
-class _Digests:
-    """SHA-256 of files, read once each."""
+class Digests:
+    """SHA-256 of the uncompressed bytes of files, each read once; of the bytes as they are where a file is damaged."""
 
     def __init__(self):
-        self._known: dict[Path, str] = {}
+        self._known: dict[Path, tuple[SourceFile, ...]] = {}
 
     def key(self, task: Task) -> str:
-        """What the record of a task is kept under: a hash of its files and its limit."""
+        """What the record of a task is kept under: a hash of its files, external data included, and of its limit."""
         limit = None if math.isinf(task.limit_seconds) else task.limit_seconds
-        networks = (part for name, path in task.instance.networks for part in (name, self._network(path)))
-        parts = (*networks, self._file(task.instance.property), repr(limit))
+        parts = [part for name, path in task.instance.networks for part in (name, *self._hashes(path, _network_files))]
+        parts += [*self._hashes(task.instance.property, _bytes_of), repr(limit)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
-    def _network(self, path: Path) -> str:
-        """With its external data; a file that cannot be parsed counts by its bytes."""
+    @property
+    def sources(self) -> tuple[SourceFile, ...]:
+        """Every file that was hashed."""
+        return tuple(source for sources in self._known.values() for source in sources)
+
+    def _hashes(self, path: Path, read: Callable[[Path], tuple[SourceFile, ...]]) -> list[str]:
         if path not in self._known:
             try:
-                self._known[path] = " ".join(digest for _, digest in onnx_file.load(path).sources)
+                self._known[path] = read(path)
             except InputError:
-                self._file(path)
-        return self._known[path]
+                self._known[path] = (SourceFile(str(path), hashlib.sha256(path.read_bytes()).hexdigest()),)
+        return [source.sha256 for source in self._known[path]]
 
-    def _file(self, path: Path) -> str:
-        if path not in self._known:
-            self._known[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return self._known[path]
+
+def _network_files(path: Path) -> tuple[SourceFile, ...]:
+    """The files of a network. Raises InputError when it cannot be parsed."""
+    return tuple(SourceFile(*source) for source in onnx_file.load(path).sources)
+
+
+def _bytes_of(path: Path) -> tuple[SourceFile, ...]:
+    return (SourceFile(str(path), hashlib.sha256(onnx_file.read_bytes(path)).hexdigest()),)
 
 
 def sweep(
@@ -221,16 +235,21 @@ def sweep(
     ledger: Ledger,
     progress: Progress = silent,
     tool: tuple[str, Callable[[Task], Record]] | None = None,
+    digests: Digests | None = None,
 ) -> list[Record]:
     """One Record per instance, in order; what the ledger knows is not done again, what is finished is in it at once.
 
+    Errors are tried again: their cause may be gone (a package that was missing, memory that another process had).
     `tool`: the name that records are kept under and the picklable callable that decides; formalgr where it is None.
+    `digests` collects the hashes of the files.
     """
     name, function = tool or (OWN, Verifier(options.local, options.declared))
     tasks = [Task(instance, options.limit(instance)) for instance in instances]
-    digests = _Digests()
+    digests = digests or Digests()
     keys = [digests.key(task) for task in tasks]
-    known = {key: Record.from_json(body) for key, body in ledger.all(name).items() if key in set(keys)}
+    wanted = set(keys)
+    kept = {key: Record.from_json(body) for key, body in ledger.all(name).items() if key in wanted}
+    known = {key: record for key, record in kept.items() if record.error is None}
     missing = {key: task for key, task in zip(keys, tasks, strict=True) if key not in known}
     asked = {task: key for key, task in missing.items()}
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -13,9 +14,11 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import onnx
 import pytest
 
 from formalgr.cli.main import main
+from formalgr.core.budget import Budget
 from formalgr.core.errors import InputError, Refused
 from formalgr.core.verdict import Reason, Verdict
 from formalgr.report.words import VERDICTS
@@ -188,6 +191,11 @@ def test_the_files_of_a_sweep(folder, capsys):
     assert [(row["verdict"], row["expected"]) for row in document["rows"]] == [
         ("unsat", "unsat"), ("sat", "sat"), ("error", "unsat"),
     ]  # fmt: skip
+    hashes = {Path(source["path"]).name: source["sha256"] for source in document["inputs"]}
+    assert hashes == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("d.onnx", "bad.onnx", "holds.vnnlib", "violated.vnnlib")
+    }
     assert "Erf" in document["rows"][2]["why"] and document["rows"][0]["guarantee"] == "float-sound"
 
     rows = list(csv.reader(io.StringIO(Path("run/results.csv").read_text())))
@@ -293,11 +301,18 @@ def test_an_answer_after_the_limit_counts_as_none(folder, monkeypatch):
 
     (instance,) = read_instances(listed(folder, BOTH[1]), VERDICTS)
 
-    read = module.read_vnnlib
-    monkeypatch.setattr(module, "read_vnnlib", lambda path: (time.sleep(0.2), read(path))[1])
+    decide = module.verify_property
+
+    def slow(network, property_, options, budget):
+        outcome = decide(network, property_, options, Budget())  # deaf to its own budget
+        time.sleep(0.6)
+        return outcome
+
+    monkeypatch.setattr(module, "verify_property", slow)
     assert Verifier(VerifyOptions())(Task(instance, 30.0)).verdict is Verdict.VIOLATED
-    late = Verifier(VerifyOptions())(Task(instance, 0.1))
-    assert late.verdict is Verdict.UNKNOWN and late.reason is Reason.TIMEOUT
+    late = Verifier(VerifyOptions())(Task(instance, 0.5))
+    assert late.verdict is Verdict.UNKNOWN and late.reason is Reason.TIMEOUT and late.witness is None
+    assert "decided after the limit" in late.notes[0]
 
 
 def test_a_bug_costs_one_instance(folder, monkeypatch):
@@ -408,6 +423,58 @@ def test_the_same_command_goes_on_and_a_changed_file_is_another_instance(folder,
     assert seconds[0] == 1000.0 and seconds[1] < 100 and seconds[2] < 100
     assert main([*words, "--fresh"]) == 0
     assert all(row["seconds"] < 100 for row in json.loads(capsys.readouterr().out)["rows"])
+
+
+def test_packing_a_file_changes_nothing(folder, capsys):
+    """Hashes are those of the uncompressed bytes."""
+    words = ["bench", listed(folder, *BOTH), "--out", "run", "--json", "--quiet"]
+    assert main(words) == 0
+    mark(Path("run/ledger.sqlite"))
+    for name in ("d.onnx", "holds.vnnlib", "violated.vnnlib"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert [row["seconds"] for row in json.loads(capsys.readouterr().out)["rows"]] == [1000.0, 1000.0]
+
+
+def test_external_data_belongs_to_the_instance(folder, capsys):
+    """A network whose weights lie in another file is another one when that file changes."""
+    words = ["bench", listed(folder, "e.onnx,holds.vnnlib,30"), "--out", "run", "--json", "--quiet"]
+    for weights, seconds in (([[1, -1], [-1, 1]], "new"), ([[1, -1], [-1, 1]], "old"), ([[2, -1], [-1, 2]], "new")):
+        model = onnx.load(chain(folder / "e.onnx", [("MatMul", weights)], 2, 2))
+        (folder / "e.bin").unlink(missing_ok=True)
+        onnx.save(model, folder / "e.onnx", save_as_external_data=True, location="e.bin", size_threshold=0)
+        assert main(words) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert row["verdict"] == "unsat" and (row["seconds"] == 1000.0) == (seconds == "old")
+        mark(Path("run/ledger.sqlite"))
+
+
+def test_another_limit_is_another_instance(folder, capsys):
+    """What was not decided within a second may be within a minute."""
+    for seconds, found in (("30", [True, True]), ("30", [False, False]), ("40", [True, False])):
+        path = listed(folder, BOTH[0].replace("30", seconds), BOTH[1])
+        assert main(["bench", path, "--out", "run", "--json", "--quiet"]) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [row["seconds"] < 100 for row in rows] == found
+        mark(Path("run/ledger.sqlite"))
+
+
+def test_errors_are_tried_again(folder, monkeypatch, capsys):
+    """What was missing may be there now; what is decided, or took its time in vain, is not done again."""
+    import formalgr.runs.peers as module
+
+    words = with_peer(folder, monkeypatch)
+    words += ["--out", "run", "--json", "--quiet"]
+    assert main(words) == 0
+    mark(Path("run/ledger.sqlite"))
+    monkeypatch.setattr(module, "PEERS", {"marabou": ("json", worker_functions.peer_knows)})
+    capsys.readouterr()
+    assert main(words) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out)["rows"] if row["tool"] == "marabou"]
+    assert [row["verdict"] for row in rows] == ["sat", "sat", "unsat", "unknown", "sat"]
+    assert [row["seconds"] < 100 for row in rows] == [False, False, True, False, False]
 
 
 def test_a_ledger_of_other_options_is_refused_with_the_difference(folder, capsys):

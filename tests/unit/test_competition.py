@@ -4,13 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from formalgr.attacks.replay import Replayer
 from formalgr.cli.main import main
+from formalgr.core.box import RationalBox
+from formalgr.graph.network import load
+from formalgr.spec.query import Query
+from formalgr.spec.unsafe import Polytope, UnsafeSet
 from tests.instances import absorbing, box_property, chain, difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +105,20 @@ def test_the_witness_is_a_float32_point_of_the_box(place, capsys, bounds):
     assert outputs[0] <= outputs[1] and np.all(outputs == replayed(network, inputs))
 
 
+@pytest.mark.parametrize("point", [(1 / 3, 0.25 + 1e-12), (0.7, 0.7), (-5.0, 5.0), (0.1, 0.2)])
+def test_a_judged_point_is_the_nearest_float32_point_of_the_box(place, point):
+    """Whoever found it, branch and bound or a solver: float64 and rational points are moved, and not out of the box."""
+    network = load(difference(place / "d.onnx"))
+    box = RationalBox((Fraction(1, 10), Fraction(1, 5)), (Fraction(7, 10), Fraction(7, 10)))
+    rule = Polytope(((Fraction(1), Fraction(-1)),), (Fraction(1),), (False,))
+    query = Query(box, UnsafeSet((rule,), 2))
+    found = Replayer(network, judged=True).replay(query, point)
+    exact = [float(x) for x in found.point]
+    assert box.contains(found.point) and not found.rounded and exact == np.float32(exact).tolist()
+    nearest = np.clip(np.array(point), [0.1, 0.2], [0.7, 0.7])
+    assert np.max(np.abs(np.array(exact) - nearest)) <= 2.0**-24
+
+
 def test_decimals_that_float32_cannot_hold(place, capsys):
     """The box holds no float32 point: the nearest one is asked, and that it is rounded is said."""
     network = chain(place / "i.onnx", [("MatMul", [[1.0]])], 1, 1)
@@ -107,6 +131,49 @@ def test_decimals_that_float32_cannot_hold(place, capsys):
     assert verify(capsys, network, at_the_bound)[0].startswith("sat\n")
     out, _ = verify(capsys, network, at_the_bound, "--competition", "--timeout", "20")
     assert out == "unknown\n"  # float32(0.1) is larger than 0.1
+
+
+def fused(path: Path) -> Path:
+    """Write a convolution and a product per channel, which onnxruntime merges into one convolution: other roundings."""
+    arrays = {"w": [[[[0.1, 0.7], [-0.3, 0.9]]], [[[0.2, 0.4], [0.6, 0.8]]]], "s": [[[[1.3]], [[0.7]]]]}
+    constants = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in arrays.items()]
+    nodes = [helper.make_node("Conv", ["x", "w"], ["v"]), helper.make_node("Mul", ["v", "s"], ["y"])]
+    shapes = (("x", [1, 1, 2, 2]), ("y", [1, 2, 1, 1]))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+    graph = helper.make_graph(nodes, "fused", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def only_when_optimised(network: Path) -> tuple[np.ndarray, float]:
+    """An input, and a bound that its first output reaches over the reals and with optimisations, but not without."""
+    random = np.random.default_rng(0)
+    sessions = []
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        sessions.append(onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"]))
+    weights = [Fraction(float(np.float32(w))) * Fraction(float(np.float32(1.3))) for w in (0.1, 0.7, -0.3, 0.9)]
+    for _ in range(5000):
+        x = random.uniform(0.0, 1.0, 4).astype(np.float32)
+        optimised, plain = (one.run(None, {"x": x.reshape(1, 1, 2, 2)})[0].reshape(-1)[0] for one in sessions)
+        real = sum(w * Fraction(float(value)) for w, value in zip(weights, x, strict=True))
+        if plain < optimised and real >= Fraction(float(optimised)):
+            return x, float(optimised)
+    pytest.skip("this onnxruntime computes the same with and without its optimisations")
+
+
+def test_the_judge_may_have_optimisations_or_not(place, capsys):
+    """A point that onnxruntime finds unsafe only after merging operators is no witness."""
+    network = fused(place / "f.onnx")
+    x, bound = only_when_optimised(network)
+    bounds = [(Decimal(float(value)), Decimal(float(value))) for value in x]
+    question = box_property(place / "p.vnnlib", bounds, f"(>= Y_0 {Decimal(bound)})", 2)
+    out, err = verify(capsys, network, question)
+    assert out.startswith("sat\n") and "confirmed_float32: yes" in err
+    out, err = verify(capsys, network, question, "--competition", "--timeout", "20")
+    assert out in ("unknown\n", "timeout\n") and "onnxruntime does not confirm" in err
 
 
 def test_a_proof_is_the_same_proof(place, capsys):
@@ -150,6 +217,22 @@ def test_scripts_of_the_competition(place):
         else:
             assert rest == []
     assert script("install_tool", "v3").returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the competition's scripts are for bash")
+@pytest.mark.parametrize(
+    "does, word", [("exec sleep 60", "timeout"), ("trap '' TERM; sleep 60", "timeout"), ("exit 5", "error")]
+)
+def test_what_does_not_stop_is_stopped(place, monkeypatch, does, word):
+    """Whatever hangs, or ignores a polite signal, the result is written when the time is over."""
+    slow = place / "slow.sh"
+    slow.write_text(f"#!/bin/bash\n{does}\n")
+    slow.chmod(0o755)
+    started = time.monotonic()
+    command = ["bash", str(SCRIPTS / "run_instance.sh"), "v1", "tiny", "n.onnx", "p.vnnlib", "r", "1"]
+    done = subprocess.run(command, env={**os.environ, "PYTHON": str(slow)}, capture_output=True, timeout=50)
+    assert done.returncode == 0 and Path("r").read_text() == f"{word}\n"
+    assert time.monotonic() - started < 30
 
 
 TWINS = """(vnnlib-version <2.0>)

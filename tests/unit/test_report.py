@@ -223,7 +223,15 @@ def test_heartbeat_where_there_is_no_terminal(capsys):
         display(tick)
         time.sleep(0.1)
     out, err = capsys.readouterr()
-    assert out == "" and "starting" in err and "4/10 samples, 3 robust, 1 violated" in err
+    assert out == "" and "starting" in err and "4/10 samples, 3 robust, 1 violated" in err and "left" not in err
+    with Display(heartbeat_seconds=0.02) as display:
+        display(tick)  # four of ten were there before: they say nothing about the speed
+        time.sleep(0.1)
+        display(replace(tick, holds=8))
+        time.sleep(0.1)
+    lines = capsys.readouterr().err.splitlines()
+    told = [line.split("about ") for line in lines if "9/10" in line]
+    assert told and all(0 <= float(left.removesuffix(" s left")) <= 1 for _, left in told)
     with Display(quiet=True, heartbeat_seconds=0.01) as display:
         display(tick)
         time.sleep(0.03)
