@@ -10,8 +10,8 @@ from formalgr.core.box import Box
 from formalgr.core.linear import LinearForm
 
 HOPELESS, FEWEST_INPUTS = 4.0, 7
-"""How many times further below 0 than its form varies over the box a row must lie, and how many inputs there must be, for
-quarters instead of halves: 151 -> 130 boxes a query at 8 inputs (digits, eps .5), but 85,000 -> 117,000 at 5 (ACAS Xu)."""
+"""How many times further below 0 than its form varies over the box a row must lie, and how many inputs there must be,
+for quarters instead of halves: 151 -> 130 boxes a query at 8 inputs (digits, eps .5), 85,000 -> 117,000 at 5 (ACAS)."""
 
 
 def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray) -> tuple[Box, np.ndarray]:
