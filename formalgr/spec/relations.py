@@ -3,9 +3,9 @@
 In: Cases of a property. Out: Query, Wiring. Trust: sound (every step is an equivalence over the reals).
 
 A query has a box over inputs and rows over outputs. Three things of a file do not fit and are moved:
-* low <= a . x <= high, asserted always (or a . x = b): its value becomes a coordinate in the place of an input that it
-  determines. Two copies of a network at a distance of at most eps have the box {x} x {x' - x : |x' - x| <= eps}: no
-  part of the box is wasted on pairs that are not meant.
+* low <= a . x <= high (or a . x = b), asserted in every clause: its value becomes a coordinate in the place of an input
+  that it determines; a clause with tighter ends keeps them as rows. Two copies of a network at a distance of at most
+  eps have the box {x} x {x' - x : |x' - x| <= eps}: no part of the box is wasted on pairs that are not meant.
 * other constraints over inputs, or over inputs and outputs: the inputs are watched (set behind the outputs), so they
   become rows like any other.
 * strict bounds on inputs: the box is closed, a strict row over the watched input cuts its side off.
@@ -90,7 +90,6 @@ class _Frame:
         self._relations: dict[int, Relation] = {}
         self._expanded: dict[int, dict[int, Fraction]] = {}
         self._needed: set[int] = set()
-        self._absorbed: frozenset[int] = frozenset()
         if any(self._tied) and cases:
             self._find_relations()
 
@@ -113,27 +112,32 @@ class _Frame:
             return box, case.clauses
         self._form.check_size(0, len(more) * len(case.clauses), 0)
         known: dict[int, bool | None] = {}
-        clauses = (self._settled((clause - self._absorbed) | more, box, known) for clause in case.clauses)
+        clauses = (self._settled(clause | more, box, known) for clause in case.clauses)
         return box, tuple(dict.fromkeys(clause for clause in clauses if clause is not None))
 
     def _find_relations(self) -> None:
-        """Choose the relations that become coordinates: bounded on both sides in every clause of every case."""
-        common = frozenset.intersection(*(clause for case in self._cases for clause in case.clauses))
-        sides: dict[Terms, tuple[dict[int, Fraction], dict[int, Fraction]]] = {}
-        for number in sorted(common):
-            terms = self._rows[number].terms
-            if 2 <= len(terms) <= LONGEST and terms[-1][0] < 0:
-                lead = terms[0][1]
-                key = tuple((~variable, a / lead) for variable, a in terms)
-                sides.setdefault(key, ({}, {}))[lead > 0][number] = self._rows[number].bound / lead
-        absorbed: set[int] = set()
-        for terms, (lower, upper) in sides.items():
-            if lower and upper and self._replace(Relation(terms, max(lower.values()), min(upper.values()))):
-                absorbed |= {number for number in (*lower, *upper) if not self._rows[number].strict}
-        self._absorbed = frozenset(absorbed)
+        """Choose the relations that become coordinates: bounded on both sides, loosely or not, in every clause."""
+        known: dict[int, tuple[Terms, bool, Fraction]] = {}
+        for number, row in enumerate(self._rows):
+            if 2 <= len(row.terms) <= LONGEST and row.terms[-1][0] < 0:
+                lead = row.terms[0][1]
+                terms = tuple((~variable, a / lead) for variable, a in row.terms)
+                known[number] = (terms, lead > 0, row.bound / lead)
+        hull: dict[Terms, tuple[Fraction, Fraction]] | None = None
+        for clause in (clause for case in self._cases for clause in case.clauses):
+            ends = _ends([known[number] for number in sorted(known.keys() & clause)])
+            hull = ends if hull is None else {
+                terms: (min(low, ends[terms][0]), max(high, ends[terms][1]))
+                for terms, (low, high) in hull.items()
+                if terms in ends
+            }
+            if not hull:
+                return
+        for terms, (low, high) in hull.items():
+            self._replace(Relation(terms, low, high))
 
-    def _replace(self, relation: Relation) -> bool:
-        """Put the relation into the slot of an input that it bounds better than the file does; false where none is."""
+    def _replace(self, relation: Relation) -> None:
+        """Put the relation into the slot of an input that it bounds better than the file does, if there is one."""
         best: tuple[bool, Fraction, int] | None = None
         for index, factor in relation.terms:
             width = self._width(index)
@@ -142,18 +146,17 @@ class _Frame:
                 continue
             best = max(best or (False, ZERO, -1), (width is None, gain, index))
         if best is None:
-            return False
+            return
         index = best[2]
         lead = dict(relation.terms)[index]
         terms = tuple(sorted((k, a / lead) for k, a in relation.terms))
         others = self._over_coordinates([(k, -a) for k, a in terms if k != index])
         if not all(_is_float(a) for a in others.values()):
-            return False
+            return
         ends = (relation.lower / lead, relation.upper / lead)
         self._relations[index] = Relation(terms, *(ends if lead > 0 else ends[::-1]))
         self._expanded[index] = {**others, index: ONE}
         self._needed |= others.keys()
-        return True
 
     def _width(self, index: int) -> Fraction | None:
         """The largest distance between the two bounds of an input; None where a case has not both."""
@@ -201,17 +204,28 @@ class _Frame:
         return self._source.error(place, f"unbounded input {name}: {missing}; {way}")
 
     def _implied(self, case: Case) -> dict[tuple[int, bool], Fraction]:
-        """Bounds of inputs: those of the case, and where it has none, those that its relations imply (intervals)."""
-        known = {key: bound.value for key, bound in case.bounds.items()}
-        common = frozenset.intersection(*case.clauses) if case.clauses else frozenset()
-        rows = [self._rows[k] for k in sorted(common) if self._rows[k].terms[-1][0] < 0]
+        """Bounds that the case gives no input directly, but the relations of every clause do (intervals, the hull)."""
+        given = {key: bound.value for key, bound in case.bounds.items()}
+        hull: dict[tuple[int, bool], Fraction] | None = None
+        for clause in case.clauses:
+            found = self._implied_by(given, [self._rows[k] for k in sorted(clause) if self._rows[k].terms[-1][0] < 0])
+            hull = found if hull is None else {
+                key: max(value, found[key]) if key[1] else min(value, found[key])
+                for key, value in hull.items()
+                if key in found
+            }
+        return hull or {}
+
+    def _implied_by(self, given: dict[tuple[int, bool], Fraction], rows: list[Row]) -> dict[tuple[int, bool], Fraction]:
+        """Bounds that rows over inputs imply, beyond the given ones."""
+        known = dict(given)
         for _ in range(ROUNDS):
             before = len(known)
             for row in rows:
                 _imply(row, known)
             if len(known) == before:
                 break
-        return known
+        return {key: value for key, value in known.items() if key not in given}
 
     def _rows_of_bounds(self, case: Case, box: RationalBox) -> list[Row]:
         """The bounds of the case that the box does not hold: strict ones, and those of inputs without a slot."""
@@ -248,6 +262,16 @@ class _Frame:
         if most < row.bound or (most == row.bound and not row.strict):
             return True
         return False if least > row.bound or (least == row.bound and row.strict) else None
+
+
+def _ends(relations: list[tuple[Terms, bool, Fraction]]) -> dict[Terms, tuple[Fraction, Fraction]]:
+    """The tightest lower and upper end of each linear form that has both."""
+    sides: dict[Terms, list[Fraction | None]] = {}
+    for terms, upper, value in relations:
+        ends = sides.setdefault(terms, [None, None])
+        if ends[upper] is None or (value < ends[upper]) == upper:
+            ends[upper] = value
+    return {terms: (low, high) for terms, (low, high) in sides.items() if low is not None and high is not None}
 
 
 def _imply(row: Row, known: dict[tuple[int, bool], Fraction]) -> None:

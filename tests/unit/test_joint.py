@@ -81,6 +81,9 @@ NEAR = "(assert (and (<= (- B[0,0] A[0,0]) 0.1) (>= (- B[0,0] A[0,0]) -0.1)))"
         Wiring(  # x2 = x0 + t
             (((0, ONE),), ((1, ONE),), ((0, ONE), (2, ONE))), (((0, ONE),), ((1, ONE),), ((0, -ONE), (2, ONE))), (2,)
         ),
+        Wiring(  # x2 = t - x1
+            (((0, ONE),), ((1, ONE),), ((1, -ONE), (2, ONE))), (((0, ONE),), ((1, ONE),), ((1, ONE), (2, ONE))), (1, 2)
+        ),
         Wiring(  # t = x1 - 2 x0 + x2 / 2
             (((0, ONE),), ((0, 2 * ONE), (1, ONE), (2, -HALF)), ((2, ONE),)),
             (((0, ONE),), ((0, -2 * ONE), (1, ONE), (2, HALF)), ((2, ONE),)),
@@ -133,6 +136,11 @@ ROWS = [
      Verdict.HOLDS),
     (("plus 2",), "(assert (and (>= A[0,0] 0.0) (>= A[0,1] 0.0) (<= (+ A[0,0] A[0,1]) 1.0)))(assert (>= Y_plus[0] "
      "1.0))", Verdict.VIOLATED),
+    # a row over inputs that only the corner of the box satisfies, and its strict form, which no point does
+    (("plus 2",), "(assert (and (>= A[0,0] 0.0) (>= A[0,1] 0.0) (<= A[0,0] 1.0) (<= A[0,1] 1.0) (>= (+ A[0,0] A[0,1]) "
+     "2.0)))(assert (>= Y_plus[0] 2.0))", Verdict.VIOLATED),
+    (("plus 2",), "(assert (and (>= A[0,0] 0.0) (>= A[0,1] 0.0) (<= A[0,0] 1.0) (<= A[0,1] 1.0) (> (+ A[0,0] A[0,1]) "
+     "2.0)))(assert (>= Y_plus[0] 2.0))", Verdict.HOLDS),
     # an open side of the box
     (("same 1",), "(assert (and (>= A[0,0] 0.0) (< A[0,0] 1.0)))(assert (>= Y_same[0] 1.0))", Verdict.HOLDS),
     (("same 1",), "(assert (and (>= A[0,0] 0.0) (< A[0,0] 1.0)))(assert (>= Y_same[0] 0.75))", Verdict.VIOLATED),

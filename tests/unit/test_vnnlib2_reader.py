@@ -118,6 +118,16 @@ def test_two_networks_near_each_other_have_a_box_of_differences():
     assert prop.wiring.coordinates_at([1, 2, 4, 6]) == (1, 2, 3, 4)
 
 
+def test_a_relation_of_every_clause_is_a_coordinate_and_tighter_ends_stay_rows():
+    """Hid as: only what all clauses assert alike was looked at, and U[1], bounded in each of them, was unbounded."""
+    near = [f"(<= (- U[{k}] X[{k}]) {end}) (>= (- U[{k}] X[{k}]) 0.0)" for end in ("0.5", "0.25") for k in (0, 1)]
+    cases = f"(or (and {near[0]} {near[1]} (<= Y[0] 0.0)) (and {near[2]} {near[3]} (<= Y[0] 1.0)))"
+    prop = read(f"{TWO}{BOX2}(assert {cases})")
+    (query,) = prop.queries
+    assert query.box.upper == (1, 1, Fraction(1, 2), Fraction(1, 2)) and prop.wiring.watched == (0, 1, 2, 3)
+    assert [polytope.rows for polytope in query.unsafe.polytopes] == [1, 3]
+
+
 def test_bounds_of_a_replaced_input_become_rows_unless_the_box_implies_them():
     near = "(== U[1] X[1]) (<= (- U[0] X[0]) 0.5) (>= (- U[0] X[0]) 0.0)"
     prop = read(f"{TWO}{BOX2}(assert (and {near} (<= U[0] 1.0) (>= U[0] 0.0) (<= U[1] 1.0)))(assert (<= Y[0] 0.0))")
@@ -210,6 +220,10 @@ BAD = [
     (f"{HEAD}{NET}\n(assert (= X[0] 1.0))", 2, 10, "unknown operator `=`"),
     (f"{HEAD}{NET}\n(assert (<= (* X[0] X[1]) 1.0))", 2, 13, "the product of X[0] and X[1] is not supported"),
     (f"{HEAD}{NET}\n(assert (<= X[0] 1.0))", 1, 42, "unbounded input X[0]: no lower bound"),
+    # no bound follows from the sum while the other input has none; nor from what only one of two clauses says
+    (f"{HEAD}{NET}(assert (and (>= X[0] 0.0) (<= (+ X[0] X[1]) 1.0)))", 1, 42, "unbounded input X[1]: no lower bound"),
+    (f"{HEAD}{NET}(assert (and (>= X[0] 0.0) (>= X[1] 0.0)))"
+     "(assert (or (and (<= (+ X[0] X[1]) 1.0) (<= Y[0] 0.0)) (<= Y[0] 1.0)))", 1, 42, "unbounded input X[0]: no upper"),
     (f"{HEAD}{NET.replace('Y real', 'Y float32')}\n(assert (<= X[0] Y[0]))", 2, 9, "stand in one comparison"),
 ]
 
