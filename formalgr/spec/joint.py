@@ -4,7 +4,6 @@ In: Property, Networks. Out: Network. Trust: sound (files that are not what the 
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 
 from formalgr.core.errors import ModelError, PropertyError, UsageError
@@ -34,11 +33,11 @@ def joined(property_: Property, given: Network | Mapping[str, Network]) -> Netwo
             _check_declared(property_, declared, network)
             if declared.same_as is not None:
                 _check_isomorphic(declared, network, given[declared.same_as[1]])
-    sizes = [network.graph.outputs for network in networks]
-    property_.check_against(sum(network.graph.inputs for network in networks), sum(sizes))
+    sizes = ([network.graph.inputs for network in networks], [network.graph.outputs for network in networks])
+    property_.check_against(*map(sum, sizes))
     if property_.wiring is None:
         return networks[0]
-    _check_dropped(property_, networks, sizes)
+    _check_dropped(property_, networks)
     return product(networks, property_.wiring)
 
 
@@ -99,23 +98,26 @@ def _check_isomorphic(declared: Declared, network: Network, other: Network) -> N
         raise ModelError(f"{declared.name} is declared isomorphic-to {declared.same_as[1]}; their files are not")
 
 
-def _check_dropped(property_: Property, networks: Sequence[Network], sizes: Sequence[int]) -> None:
-    """Raises ModelError when a Softmax was dropped and a row compares more than two outputs of one network.
+def stays_within_networks(property_: Property) -> bool:
+    """Whether every row speaks of the outputs of one network alone, or of inputs alone."""
+    sizes = [sum(tensor.size for tensor in network.outputs) for network in property_.networks]
+    owner = [number for number, size in enumerate(sizes or [property_.outputs]) for _ in range(size)]
+    owner += [-1] * (0 if property_.wiring is None else len(property_.wiring.watched))
+    rows = {row for query in property_.queries for polytope in query.unsafe.polytopes for row in polytope.coefficients}
+    return all(len({owner[j] for j, a in enumerate(row) if a}) <= 1 for row in rows)
+
+
+def _check_dropped(property_: Property, networks: Sequence[Network]) -> None:
+    """Raises ModelError when a Softmax was dropped and a row relates its values to those of another network or input.
 
     verify/pipeline.py checks that every row then is a comparison of two outputs.
     """
-    if not any(network.dropped for network in networks):
-        return
-    ends = list(accumulate(sizes))
-    for polytope in {p for query in property_.queries for p in query.unsafe.polytopes}:
-        for row in polytope.coefficients:
-            owners = {next((k for k, end in enumerate(ends) if j < end), -1) for j, a in enumerate(row) if a}
-            if len(owners) > 1:
-                what = next(network.dropped for network in networks if network.dropped)
-                raise ModelError(
-                    f"a network ends in {what}, which is dropped, and the query relates the values of its outputs to "
-                    "others; only comparisons of two outputs of one network can be decided: state it on the logits"
-                )
+    what = next((network.dropped for network in networks if network.dropped), None)
+    if what is not None and not stays_within_networks(property_):
+        raise ModelError(
+            f"a network ends in {what}, which is dropped, and the query relates the values of its outputs to others; "
+            "only comparisons of two outputs of one network can be decided: load it with keep_softmax=True"
+        )
 
 
 def _bare(shape: Sequence[int]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Outcome, Semantics, Stage, Verdict
 from formalgr.graph.network import Network, load
-from formalgr.spec.joint import joined
+from formalgr.spec.joint import joined, stays_within_networks
 from formalgr.spec.query import Property
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import compares_outputs, verify_batch
@@ -22,7 +22,8 @@ FIRST_QUERIES = 64
 
 def suited(network: Network, property_: Property) -> Network:
     """The network as the property needs it: a Softmax that was dropped is back where its values are asked for."""
-    if network.dropped is None or all(compares_outputs(query.unsafe) for query in property_.queries):
+    ordered = stays_within_networks(property_) and all(compares_outputs(query.unsafe) for query in property_.queries)
+    if network.dropped is None or ordered:
         return network
     return load(network.sources[0].path, keep_softmax=True)
 

@@ -20,6 +20,7 @@ from formalgr.spec.joint import joined
 from formalgr.spec.query import Property
 from formalgr.spec.vnnlib_reader import parse_vnnlib
 from formalgr.verify.options import VerifyOptions
+from formalgr.verify.property import suited
 
 ONE, HALF = Fraction(1), Fraction(1, 2)
 
@@ -203,6 +204,9 @@ def test_a_softmax_that_was_dropped_allows_comparisons_within_one_network(tmp_pa
     for prop in (across, beside):
         with pytest.raises(ModelError, match="ends in Softmax, which is dropped"):
             verify(soft, prop)
+        assert suited(soft, prop).dropped is None
+    assert suited(soft, within) is soft
+    assert verify(suited(soft, across), across).verdict is Verdict.VIOLATED
 
 
 def test_a_spent_budget_is_unknown(nets):
