@@ -4,8 +4,10 @@
 
 Every point takes the same queries twice. First alone, one by one (at most N queries or S seconds): the floating-point
 operations of all matrix products are counted, so that nothing is padding for a neighbour. Then in batches, timed. The
-FLOOR is the counted arithmetic at the rate of one large matrix product, measured before and after the point: what the
-same bounds, attacks and boxes would cost if nothing but their products took time. Rates are per CPU second.
+FLOOR is the counted arithmetic at the rate of one large matrix product of the same precision, measured before and after
+the point: what the same bounds, attacks and boxes would cost if nothing but their products took time. Rates are per CPU
+second. Also told: operations in batches over those alone (padding), and the share of the time in batches that is spent
+in products.
 
 Networks: the shipped ones for eps and batch size; for latent dimension and units a family that is trained on first use
 (benchmarks/growth_networks.py) into --networks. Latents are N(0, I) from --seed.
@@ -15,9 +17,10 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
@@ -37,12 +40,13 @@ from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 
 AXES = ("eps", "latent", "units", "batch")
+DTYPES = ("float64", "float32")
 BATCH = 100
 LONGEST = VerifyOptions(seconds_per_query=10.0)
 TIMED_SECONDS = 1.0
 """Batches are repeated until they took as long."""
 
-HEADER = "   axis series                              x    n unk.  checks/s   alone/s   floor/s  x floor"
+HEADER = "   axis series" + " " * 30 + "x    n unk.  checks/s   alone/s   floor/s  x floor padding products"
 SCALES = (0.25, 0.5, 1, 2, 4, 8, 12)
 LATENTS = (2, 4, 6, 8, 12, 16)
 
@@ -59,15 +63,34 @@ class Point:
     batch: int = BATCH
 
 
+@dataclass
+class Products:
+    """Floating-point operations of matrix products by dtype (2 a multiply-add, none for rationals), CPU seconds."""
+
+    operations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DTYPES, 0))
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Operations in any dtype."""
+        return sum(self.operations.values())
+
+    def least_seconds(self, rates: dict[str, list[float]]) -> float:
+        """What the operations take at the mean of the rates (GFLOP/s) of their dtypes."""
+        return sum(number / (1e9 * statistics.mean(rates[dtype])) for dtype, number in self.operations.items())
+
+
 @contextmanager
-def products_counted() -> Iterator[list[int]]:
-    """Counts floating-point operations of matrix products: 2 a multiply-add; rationals are not counted."""
-    total, original = [0], np.matmul
+def products_counted() -> Iterator[Products]:
+    """Counts and times the matrix products inside."""
+    total, original = Products(), np.matmul
 
     def matmul(left, right, *arguments, **keywords):
+        started = time.process_time()
         result = original(left, right, *arguments, **keywords)
         if result.dtype != object:
-            total[0] += 2 * result.size * left.shape[-1]
+            total.seconds += time.process_time() - started
+            total.operations[result.dtype.name] += 2 * result.size * left.shape[-1]
         return result
 
     with mock.patch.object(np, "matmul", matmul), mock.patch.object(array_api_compat.numpy, "matmul", matmul):
@@ -104,11 +127,11 @@ def points(axis: str, folder: Path) -> Iterator[Point]:
                 yield Point(axis, f"eps {epsilon}", batch, network, epsilon, batch)
 
 
-def alone(point: Point, queries: list[Query], seconds: float) -> tuple[list[Query], int, float]:
-    """As many of the queries as fit into the time, the operations of their products, and their CPU seconds."""
+def alone(point: Point, queries: list[Query], seconds: float) -> tuple[list[Query], Products, float]:
+    """As many of the queries as fit into the time, their products, and their CPU seconds."""
     verify_batch(point.network, queries[:1], LONGEST)  # start-up is not measured
     taken, spent = [], 0.0
-    with products_counted() as operations:
+    with products_counted() as products:
         for query in queries:
             with Stopwatch() as watch:
                 verify_batch(point.network, [query], LONGEST)
@@ -116,7 +139,16 @@ def alone(point: Point, queries: list[Query], seconds: float) -> tuple[list[Quer
             spent += watch.cpu_seconds
             if spent > seconds:
                 break
-    return taken, operations[0], spent
+    return taken, products, spent
+
+
+def in_batches(point: Point, queries: list[Query]) -> tuple[list, float]:
+    """Outcomes of the queries in calls of point.batch, and CPU seconds."""
+    outcomes: list = []
+    with Stopwatch() as watch:
+        for start in range(0, len(queries), point.batch):
+            outcomes += verify_batch(point.network, queries[start : start + point.batch], LONGEST)
+    return outcomes, watch.cpu_seconds
 
 
 def measure(point: Point, samples: int, seconds: float, seed: int) -> dict:
@@ -124,18 +156,17 @@ def measure(point: Point, samples: int, seconds: float, seed: int) -> dict:
     unsafe = wrong_label(LABEL, point.network.graph.outputs)
     latents = LatentPrior(point.network.graph.inputs).sample(seed, LABEL, 0, samples)
     queries = [Query(latent_ball(z, point.epsilon), unsafe) for z in latents]
-    rates = [matmul_rate()]
-    queries, operations, apart = alone(point, queries, seconds)
-    repeated = queries * max(1, point.batch // len(queries))
-    spent, checked, outcomes = 0.0, 0, []
+    rates = {dtype: [matmul_rate(dtype)] for dtype in DTYPES}
+    queries, needed, apart = alone(point, queries, seconds)
+    repeated = queries * (max(1, point.batch // len(queries)) if point.axis == "batch" else 1)
+    with products_counted() as done:
+        outcomes, counted = in_batches(point, repeated)
+    spent, checked = 0.0, 0
     while spent < TIMED_SECONDS:
-        outcomes = []
-        with Stopwatch() as watch:
-            for start in range(0, len(repeated), point.batch):
-                outcomes += verify_batch(point.network, repeated[start : start + point.batch], LONGEST)
-        spent, checked = spent + watch.cpu_seconds, checked + len(repeated)
-    rates.append(matmul_rate())
-    floor = 1e9 * statistics.mean(rates) / (operations / len(queries))
+        spent, checked = spent + in_batches(point, repeated)[1], checked + len(repeated)
+    for dtype, known in rates.items():
+        known.append(matmul_rate(dtype))
+    floor = len(queries) / needed.least_seconds(rates)
     return {
         "axis": point.axis,
         "series": point.series,
@@ -148,10 +179,13 @@ def measure(point: Point, samples: int, seconds: float, seed: int) -> dict:
         **{verdict.value: sum(outcome.verdict is verdict for outcome in outcomes) for verdict in Verdict},
         "checks_per_second": checked / spent,
         "alone_per_second": len(queries) / apart,
-        "megaflop_per_check": operations / len(queries) / 1e6,
+        "megaflop_per_check": needed.total / len(queries) / 1e6,
+        "float32_share": needed.operations["float32"] / needed.total,
         "matmul_gflops": rates,
         "floor_per_second": floor,
         "times_floor": floor * spent / checked,
+        "batch_operations": done.total * len(queries) / len(repeated) / needed.total,
+        "products_share": done.seconds / counted,
     }
 
 
@@ -195,7 +229,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=Path, default=Path(tempfile.gettempdir()) / "formalgr-growth")
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=10.0, help="CPU seconds of the queries alone, per point")
+    parser.add_argument("--seconds", type=float, default=20.0, help="CPU seconds of the queries alone, per point")
     parser.add_argument("--axes", nargs="+", choices=AXES, default=AXES)
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--out", type=Path, default=RESULTS / "growth.json")
@@ -210,7 +244,7 @@ def main() -> int:
             print(
                 f"{axis:>7} {row['series']:30} {row['x']:>6g} {row['queries']:>4} {row['unknown']:>4} "
                 f"{row['checks_per_second']:>9.1f} {row['alone_per_second']:>9.1f} {row['floor_per_second']:>9.1f} "
-                f"{row['times_floor']:>8.1f}",
+                f"{row['times_floor']:>8.1f} {row['batch_operations']:>7.2f} {row['products_share']:>8.0%}",
                 flush=True,
             )
     write(document("benchmarks.growth", seed=args.seed, rows=rows), args.out)

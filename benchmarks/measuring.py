@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def matmul_rate() -> float:
-    """Measured float64 rate of this moment, GFLOP per CPU second (best of five products of 1000 x 1000)."""
-    left = np.random.default_rng(0).normal(size=(1000, 1000))
+def matmul_rate(dtype: str = "float64") -> float:
+    """Measured rate of this moment, GFLOP per CPU second (best of five products of 1000 x 1000)."""
+    left = np.random.default_rng(0).normal(size=(1000, 1000)).astype(dtype)
     best = float("inf")
     for _ in range(5):
         started = time.process_time()

@@ -1,4 +1,7 @@
-"""A peer in a killable process of its own, asked one instance at a time over lines of JSON."""
+"""A peer in a killable process of its own, asked one instance at a time over lines of JSON.
+
+Limits are CPU seconds, since machines are shared; the peer's process ends itself by SIGPROF when it has used them.
+"""
 
 import contextlib
 import json
@@ -10,13 +13,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-GRACE_SECONDS = 5.0
-"""How long a peer may overrun its limit before it is killed."""
+PATIENCE = 20.0
+"""A peer is killed after so many times its limit in wall seconds."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A network file, a property file and the limit in seconds; the files are unpacked."""
+    """A network file, a property file and the limit in CPU seconds; the files are unpacked."""
 
     network: Path
     property: Path
@@ -37,7 +40,7 @@ class Peer:
         self._end()
 
     def ask(self, instance: Instance) -> dict:
-        """The peer's reply; verdict `timeout` when it was killed, `error` when it died."""
+        """The peer's reply; verdict `timeout` when it has used its time, `error` when it died."""
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command,
@@ -52,13 +55,13 @@ class Peer:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
-        line = self._line(started + instance.seconds + GRACE_SECONDS)
+        line = self._line(started + PATIENCE * instance.seconds)
         if line.endswith(b"\n"):
             return json.loads(line)
         died, seconds = self._process.poll(), time.perf_counter() - started
         self._end()
-        if died is None:
-            return {"verdict": "timeout", "seconds": seconds, "cpu_seconds": seconds, "error": "killed"}
+        if died in (None, -signal.SIGPROF):
+            return {"verdict": "timeout", "seconds": seconds, "cpu_seconds": instance.seconds}
         return {"verdict": "error", "error": f"exit code {died}"}
 
     def _line(self, deadline: float) -> bytes:

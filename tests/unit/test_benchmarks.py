@@ -16,11 +16,15 @@ CASES = Path(os.environ.get("FORMALGR_CASES", Path(__file__).resolve().parents[3
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder of cases at {CASES} (set FORMALGR_CASES)")
 
 CHILD = """
-import json, os, sys, time
+import json, os, signal, sys, time
 for line in sys.stdin:
     request = json.loads(line)
     if request["property"] == "hangs":
         time.sleep(60)
+    if request["property"] == "slow":
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+        while True:
+            pass
     if request["property"] == "dies":
         os._exit(3)
     print(json.dumps({"verdict": "unsat", "seconds": 0.5, "cpu_seconds": 0.5, "inputs": None}), flush=True)
@@ -29,7 +33,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def peer(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.compare.peer.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("benchmarks.compare.peer.PATIENCE", 20.0)
     script = tmp_path / "child.py"
     script.write_text(CHILD, encoding="utf-8")
     with Peer(Path(sys.executable), script) as peer:
@@ -40,9 +44,11 @@ def _asked(peer, name: str, seconds: float = 10.0) -> dict:
     return peer.ask(Instance(Path("network"), Path(name), seconds))
 
 
-def test_a_peer_that_hangs_or_dies_is_replaced(peer):
+def test_a_peer_that_is_late_hangs_or_dies_is_replaced(peer):
     assert _asked(peer, "one")["verdict"] == "unsat"
-    assert _asked(peer, "hangs", 0.2)["verdict"] == "timeout"
+    late = _asked(peer, "slow", 0.2)
+    assert late["verdict"] == "timeout" and late["cpu_seconds"] == 0.2 <= late["seconds"] < 4.0
+    assert _asked(peer, "hangs", 0.05)["verdict"] == "timeout"
     assert _asked(peer, "two")["verdict"] == "unsat"
     assert _asked(peer, "dies") == {"verdict": "error", "error": "exit code 3"}
     assert _asked(peer, "three")["verdict"] == "unsat"
@@ -90,12 +96,14 @@ def test_wrong_and_undecided_acas_verdicts_are_told_apart():
 
 def test_operations_of_products_are_counted():
     left, right = np.ones((5, 3, 4), dtype=np.float64), np.ones((4, 2), dtype=np.float64)
-    with growth.products_counted() as operations:
+    with growth.products_counted() as products:
         np.matmul(left, right)
         np.matmul(left, right[:, 0])
         np.matmul(left.astype(object), right)
+        np.matmul(left.astype(np.float32), right.astype(np.float32))
     np.matmul(left, right)
-    assert operations == [2 * 4 * 5 * 3 * 2 + 2 * 4 * 5 * 3]
+    assert products.operations == {"float64": 2 * 4 * 5 * 3 * 2 + 2 * 4 * 5 * 3, "float32": 2 * 4 * 5 * 3 * 2}
+    assert products.least_seconds({"float64": [1.0, 3.0], "float32": [4.0]}) == pytest.approx(360 / 2e9 + 240 / 4e9)
 
 
 def test_a_point_of_growth(tmp_path, monkeypatch):
@@ -109,6 +117,7 @@ def test_a_point_of_growth(tmp_path, monkeypatch):
     for row in rows:
         assert row["queries"] == 4 and row["holds"] + row["violated"] == max(4, row["batch"] // 4 * 4)
         assert row["megaflop_per_check"] * 1e6 > 2 * 8 * multiply_adds
+        assert row["batch_operations"] >= 0.5 and 0.0 < row["products_share"] < 1.0
         assert row["times_floor"] == pytest.approx(row["floor_per_second"] / row["checks_per_second"])
     growth.draw(rows, tmp_path / "growth.svg")
     assert "queries per call" in (tmp_path / "growth.svg").read_text(encoding="utf-8")
