@@ -367,10 +367,33 @@ def _chains(table: Table) -> None:
     ], {"p": weights(3), "q": weights(3, seed=1), "m": weights(3, 4)})
 
 
+def _numbers(table: Table) -> None:
+    """Values without axes: a vector reduced to a number, and operators on that."""
+    def number(op_type, *inputs, **attributes):
+        names = [value if isinstance(value, str) else f"c{k}" for k, value in enumerate(inputs)]
+        constants = {f"c{k}": value for k, value in enumerate(inputs) if not isinstance(value, str)}
+        reduced = ("ReduceMax", [X], "m", {"axes": [0], "keepdims": 0})
+        said = [name if isinstance(name, str) else str(name.shape) for name in inputs]
+        table.chain(f"{op_type} of a number, {' '.join(said)}", (4,),
+                    [reduced, (op_type, names, "h", attributes), ("Reshape", ["h", "s"], "y", {})],
+                    constants | {"s": integers(1, 1)})
+
+    for op_type in ("Abs", "Relu", "LeakyRelu", "Neg", "HardSigmoid", "Elu", "Celu", "Selu", "Softplus"):
+        number(op_type, "m")
+    for shape in ((), (1,)):
+        constant = weights(*shape, seed=5)
+        for op_type in ("Add", "Sum", "Mean", "Sub", "Mul", "Max", "Min"):
+            number(op_type, "m", constant)
+        number("Sub", constant, "m")
+        number("Div", "m", constant)
+    number("PRelu", "m", scalar(0.25))
+    number("Clip", "m", scalar(-0.25), scalar(0.5))
+
+
 def _all() -> tuple[OperatorRow, ...]:
     table = Table()
     values = (_elementwise, _curved, _arithmetic, _dense, _convolutions, _pooling, _reductions)
-    for fill in (*values, _moving, _copying, _chains):
+    for fill in (*values, _moving, _copying, _chains, _numbers):
         fill(table)
     return tuple(table.rows)
 

@@ -93,7 +93,7 @@ class Local:
         if shape == self.shape:
             return self
         if self.volume == 1:
-            places = np.unravel_index(self.places[:, 0], shape)
+            places = np.unravel_index(self.places[:, 0], shape) if shape else ()
             origin = np.stack(places, axis=1) if shape else np.zeros((len(self), 0), dtype=np.int64)
             return Local(self.values.reshape(len(self), *(1,) * len(shape)), origin.astype(np.int64), shape)
         window, origin = [], []

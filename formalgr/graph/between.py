@@ -42,11 +42,11 @@ class Stage(ABC):
 
 def _added(value) -> tuple[Operator, ...]:
     """The addition of a number or column; none where it is zero."""
-    return (AddConstant(np.atleast_1d(np.asarray(value, dtype=np.float64))),) if np.any(value) else ()
+    return (AddConstant(np.asarray(value, dtype=np.float64)),) if np.any(value) else ()
 
 
 def _one(value: float) -> np.ndarray:
-    return np.array([value], dtype=np.float64)
+    return np.array(value, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,6 @@ def clip(spec: NodeSpec) -> tuple[Operator, ...]:
 def hard_sigmoid(spec: NodeSpec) -> tuple[Operator, ...]:
     """min(max(alpha x + beta, 0), 1): an affine map and a Clip, so that the breakpoints stay exact."""
     spec.only("alpha", "beta")
-    scale = np.array([np.float32(spec.attribute("alpha", 0.2))], dtype=np.float64)
-    shift = np.array([np.float32(spec.attribute("beta", 0.5))], dtype=np.float64)
+    scale = np.array(np.float32(spec.attribute("alpha", 0.2)), dtype=np.float64)
+    shift = np.array(np.float32(spec.attribute("beta", 0.5)), dtype=np.float64)
     return MultiplyConstant(scale), AddConstant(shift), clip_table(0.0, 1.0)

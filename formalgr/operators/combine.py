@@ -169,7 +169,7 @@ class Concat(Rearrangement):
 
 def operands(spec: NodeSpec) -> tuple[Steps, list[int], list[np.ndarray]]:
     """Steps that broadcast the computed inputs to the common shape of all, where they then are, and the constants."""
-    constants = [np.atleast_1d(spec.weights(k)) for k, value in enumerate(spec.constants) if value is not None]
+    constants = [spec.weights(k) for k, value in enumerate(spec.constants) if value is not None]
     try:
         target = np.broadcast_shapes(*spec.shapes, *(constant.shape for constant in constants))
     except ValueError:
@@ -195,7 +195,7 @@ def add(spec: NodeSpec) -> Recipe:
 
 def mean(spec: NodeSpec) -> Recipe:
     """Mean of values and constants."""
-    return (*add(spec), DivideConstant(np.array([len(spec.present)], dtype=np.float64)))
+    return (*add(spec), DivideConstant(np.array(len(spec.present), dtype=np.float64)))
 
 
 def sub(spec: NodeSpec) -> Recipe:
@@ -205,16 +205,16 @@ def sub(spec: NodeSpec) -> Recipe:
     if not constants:
         steps.add(Add(-1.0), *places)
     elif spec.constants[1] is not None:
-        steps.add(AddConstant(-constants[0]), *places)
+        steps.add(AddConstant(np.asarray(-constants[0])), *places)
     else:
-        steps.then((MultiplyConstant(np.array([-1.0], dtype=np.float64)), AddConstant(constants[0])), *places)
+        steps.then((MultiplyConstant(np.array(-1.0, dtype=np.float64)), AddConstant(constants[0])), *places)
     return steps.recipe
 
 
 def negate(spec: NodeSpec) -> Recipe:
     """Neg: -x."""
     spec.only()
-    return (MultiplyConstant(np.array([-1.0], dtype=np.float64)),)
+    return (MultiplyConstant(np.array(-1.0, dtype=np.float64)),)
 
 
 def concat(spec: NodeSpec) -> Recipe:

@@ -87,7 +87,7 @@ def gemm(spec: NodeSpec) -> tuple[Operator, ...]:
     if alpha == 1.0:
         return (*before, Dense(weights, bias))
     after = () if bias is None else (AddConstant(bias),)
-    return (*before, Dense(weights), MultiplyConstant(np.array([alpha], dtype=np.float64)), *after)
+    return (*before, Dense(weights), MultiplyConstant(np.array(alpha, dtype=np.float64)), *after)
 
 
 def _gemm_bias(spec: NodeSpec, outputs: int) -> np.ndarray | None:

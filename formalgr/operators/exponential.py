@@ -174,7 +174,7 @@ def exponential_unit(spec: NodeSpec) -> Recipe:
     scale = float(np.float32(spec.attribute("gamma", 1.05070102214813232421875))) if spec.op_type == "Selu" else 1.0
 
     def one(number: float) -> np.ndarray:
-        return np.array([number], dtype=np.float64)
+        return np.array(number, dtype=np.float64)
 
     steps = Steps(1)
     width = (DivideConstant(one(alpha)),) if spec.op_type == "Celu" else ()

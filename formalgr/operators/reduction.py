@@ -77,7 +77,7 @@ def reduce_sum(spec: NodeSpec) -> Recipe:
     number = count(tuple(shape[axis] for axis in axes))
     if not axes:
         return (Reshape(shape),)
-    mean = (DivideConstant(np.array([number], dtype=np.float64)),) if spec.op_type == "ReduceMean" else ()
+    mean = (DivideConstant(np.array(number, dtype=np.float64)),) if spec.op_type == "ReduceMean" else ()
     return (SumOver(axes, number), *mean, *_dropped(spec, axes))
 
 
@@ -88,7 +88,7 @@ def reduce_max(spec: NodeSpec) -> Recipe:
         return (Reshape(shape),)
     kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
     outer, inner = (count(tuple(shape[axis] for axis in some)) for some in (kept, axes))
-    sign = (MultiplyConstant(np.array([-1.0], dtype=np.float64)),) if spec.op_type == "ReduceMin" else ()
+    sign = (MultiplyConstant(np.array(-1.0, dtype=np.float64)),) if spec.op_type == "ReduceMin" else ()
     small = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     maximum = (Transpose((*kept, *axes)), Reshape((1, outer, inner)), whole_maximum((inner,)), Reshape(small))
     return (*sign, *maximum, *sign, *_dropped(spec, axes))

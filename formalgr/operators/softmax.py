@@ -39,7 +39,7 @@ def softmax(spec: NodeSpec) -> Recipe:
     if spec.op_type == "Softmax":
         ends = (Inverse(extra),)
     else:
-        ends = (Logarithm(extra), MultiplyConstant(np.array([-1.0], dtype=np.float64)))
+        ends = (Logarithm(extra), MultiplyConstant(np.array(-1.0, dtype=np.float64)))
     sums = (Exponential(), SumOver((2,), number), *ends, Reshape(tuple(shape[k] for k in order)))
     steps.then((*sums, Transpose(tuple(np.argsort(order).tolist()))), steps.add(Add(-1.0), others, own))
     return steps.recipe

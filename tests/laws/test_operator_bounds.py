@@ -359,7 +359,7 @@ def test_encoding_admits_the_value(operator, shapes):
     results = operator.encode(recorder, arguments, operator.interval(*boxes)[0])
     assert results.shape == operator.out_shape(*shapes)
     x = dict(enumerate(value for point in points for value in point.reshape(-1)))
-    for index, value in zip(results.reshape(-1).tolist(), values[0].reshape(-1), strict=True):
+    for index, value in zip(results.reshape(-1).tolist(), np.ravel(values[0]), strict=True):
         assert x.setdefault(index, value) == value
     recorder.complete(x)
     assert len(x) == len(recorder.bounds), "a variable besides the results has no known value"
