@@ -25,8 +25,7 @@ from formalgr.graph.network import Network
 from formalgr.search.bab import BranchAndBound, Helpers, SearchResult, State
 from formalgr.search.choose import choose
 from formalgr.search.tail import without_tail
-from formalgr.solvers.child import InChild
-from formalgr.solvers.registry import backend
+from formalgr.solvers.child import InChild, warm_child
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.float32 import verify_float32
@@ -35,7 +34,7 @@ from formalgr.verify.stages import Context, SolverFinding, attack, solvable, sol
 
 
 class _Tools(ExitStack):
-    """What all batches of one call share: the replayer, and a warm child process per solver that ends with the call."""
+    """What all batches of one call share: the replayer, and a warm child process per solver."""
 
     def __init__(self, network: Network, judged: bool):
         super().__init__()
@@ -43,9 +42,9 @@ class _Tools(ExitStack):
         self._children: dict[str, InChild] = {}
 
     def solver(self, name: str) -> InChild:
-        """The child process of a solver, started when it is first asked something."""
+        """The child process of a solver, taken when it is first asked something and left to others after the call."""
         if name not in self._children:
-            self._children[name] = self.enter_context(InChild(backend(name)))
+            self._children[name] = self.enter_context(warm_child(name))
         return self._children[name]
 
 
