@@ -51,6 +51,12 @@ def clipped(value, box: Interval):
     return xp.minimum(xp.maximum(value, box.lower), box.upper)
 
 
+def _change(width, rate):
+    """Upper bound of width * rate; 0 where the width is, even if the rate is infinite, at an end of the domain."""
+    xp, nothing = namespace(width), 0.0 * width
+    return xp.where(width > 0.0, width * xp.where(width > 0.0, rate, nothing), nothing) * SLACK * SLACK
+
+
 class Smooth(Activation):
     """f with its derivative. A concrete function gives `jet`, `bends`, `touching`, errors, and its limits if any."""
 
@@ -90,7 +96,7 @@ class Smooth(Activation):
     def inside(self, box: Interval) -> Interval:
         """The part of the box where f has values; lines hold only there, and elsewhere the network has no output.
 
-        Raises NumericalError where f is not bounded over it.
+        Raises Unbounded where f has no finite bounds over it.
         """
         return box
 
@@ -187,12 +193,8 @@ class Smooth(Activation):
         doubt = doubt + underflow(4, dtype)
         down, up = xp.maximum(doubt - rest, 0.0 * rest), xp.maximum(doubt + rest, 0.0 * rest)
         left, right = point - piece.lower, piece.upper - point
-        # 0 times an infinite slope, at an end of the domain, is 0: there is nothing on that side
-        def times(width, rate):
-            return xp.where(width > 0.0, width * xp.where(width > 0.0, rate, 0.0 * width), 0.0 * width) * SLACK
-
-        below = value - error - xp.maximum(times(right, down), times(left, up)) * SLACK
-        above = value + error + xp.maximum(times(right, up), times(left, down)) * SLACK
+        below = value - error - xp.maximum(_change(right, down), _change(left, up))
+        above = value + error + xp.maximum(_change(right, up), _change(left, down))
         return below, above
 
     def _cut(self, slope, box: Interval, low, high) -> tuple:
@@ -231,6 +233,7 @@ class Smooth(Activation):
         gap = (lines.upper_slope - lines.lower_slope) * (0.5 * part.lower + 0.5 * part.upper)
         gap = gap + lines.upper_offset - lines.lower_offset
         coarse = (gap > ENOUGH * (box.upper - box.lower)).reshape(-1)
+        coarse = coarse & np.all(np.diff(chain.points, axis=0) > 0.0, axis=0)
         ends = [end.reshape(-1) for end in vars(lines).values()]
         for k, (argument, result) in enumerate(zip(arguments[0].reshape(-1), results.reshape(-1), strict=True)):
             low_slope, low, high_slope, high = (float(end[k]) for end in ends)
