@@ -100,7 +100,7 @@ class _Draw:
 
     def reshaped(self, name: str, *shape: int) -> str:
         """The value in another shape, by one of the operators that can."""
-        if shape == (1, self.size(name)) and self.shape(name)[0] == 1 and self.chance(0.4):
+        if shape == (1, self.size(name)) and self.shape(name)[:1] == (1,) and self.chance(0.4):
             return self.add("Flatten", name, axis=1)
         if shape == self.shape(name):
             return name
@@ -279,6 +279,7 @@ def _arithmetic(draw: _Draw, name: str) -> str:
 def _extreme(draw: _Draw, name: str) -> str:
     """Max or Min of values and constants, or along an axis; or what clips without being a Clip."""
     size, way = draw.size(name), draw.pick("values", "constant", "constants", "axis", "chain")
+    way = way if draw.shape(name) else "constant"
     if 2 * size > draw.units:
         return name
     kind = draw.pick("Max", "Min")
