@@ -3,6 +3,7 @@
 In: Session. Out: table, files, exit code. Trust: as global_robustness/certify.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from formalgr.cli import options
@@ -24,7 +25,15 @@ what the numbers mean
   certified   the upper bound is <= delta for every class
   refuted     the lower bound is > delta for some class (at the level that allows for looking at all classes)
 
+a study file (TOML) says the same as the options, which go first; its paths are relative to it
+  classifier = "c.onnx"            generator = "g_{class}.onnx", or a table [generators] with 0 = "g_0.onnx"
+  epsilon = 0.1                    one-hot = "last": generator is one conditional generator (latent, class)
+  delta = 0.05                     prior = "normal" or "uniform:-1,1"
+  alpha, samples, seed, between, label-rule, classes, sequential, max-epsilon
+
 examples
+  formalgr global study.toml
+  formalgr global study.toml --epsilon 0.05 --class 3,8
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
   formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
@@ -35,8 +44,10 @@ examples
 
 def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
-    options.add_model_options(parser)
+    parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks and claim in one file")
+    options.add_model_options(parser, required=False)
     options.add_claim_options(parser)
+    parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)  # the file may say them
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
     options.add_job_options(parser)
@@ -58,11 +69,16 @@ def add_arguments(parser: options.Parser) -> None:
 def run(session: Session) -> int:
     """Run the study that the arguments describe."""
     from formalgr.cli.certifying import run_study
-    from formalgr.cli.models import study_of
+    from formalgr.cli.models import completed, study_of
 
-    if session.args.export is not None:
-        return _export(session, study_of(session.args))
-    return run_study(session, study_of(session.args), session.args.out, session.args.out)
+    args = completed(session.args, session.args.study)
+    for name in ("epsilon", "delta"):
+        if getattr(args, name) is None:
+            raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
+    session = replace(session, args=args)
+    if args.export is not None:
+        return _export(session, study_of(args))
+    return run_study(session, study_of(args), args.out, args.out)
 
 
 def _export(session: Session, study) -> int:

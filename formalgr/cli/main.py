@@ -10,10 +10,11 @@ import sys
 import traceback
 
 from formalgr import __version__
-from formalgr.cli.options import Parser, did_you_mean
+from formalgr.cli.options import Parser
 from formalgr.cli.session import Session
 from formalgr.core.budget import Budget
 from formalgr.core.errors import FormalgrError, UsageError
+from formalgr.core.suggest import did_you_mean
 
 COMMANDS = {
     "demo": ("demo", "global robustness of the shipped digits networks, no arguments needed"),

@@ -5,12 +5,12 @@ nothing heavy: `--help` and `--version` answer at once.
 """
 
 import argparse
-import difflib
 import math
 from fractions import Fraction
 from typing import NoReturn
 
 from formalgr.core.errors import UsageError
+from formalgr.core.suggest import did_you_mean
 
 SOLVERS = ("auto", "highs", "cbc", "z3")
 SEMANTICS = ("real", "float32")
@@ -64,13 +64,6 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """`; did you mean X?` when something resembles the word, else nothing."""
-    close = [name for name in known if len(word) > 3 and name.startswith(word)]
-    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def count(text: str) -> int:
@@ -169,13 +162,24 @@ def add_run_options(parser: Parser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_model_options(parser: Parser) -> None:
-    """Which networks: generators by class, one classifier, the stage between them."""
+def add_model_options(parser: Parser, required: bool = True) -> None:
+    """Which networks: generators by class, one classifier, the stage between them, the latents' distribution."""
     group = parser.add_argument_group("networks")
     group.add_argument(
-        "--generator", required=True, metavar="FILE", help="ONNX file with {class} in its name: g_{class}.onnx"
+        "--generator", required=required, metavar="FILE", help="ONNX file with {class} in its name: g_{class}.onnx"
     )
-    group.add_argument("--classifier", required=True, metavar="FILE", help="ONNX file of the classifier")
+    group.add_argument(
+        "--one-hot",
+        choices=("first", "last"),
+        help="FILE is one conditional generator: where the one-hot vector of the class stands among its inputs",
+    )
+    group.add_argument(
+        "--prior",
+        metavar="P",
+        default="normal",
+        help='distribution of the latents: normal, N(0, I) (default), or "uniform:-1,1" in every coordinate',
+    )
+    group.add_argument("--classifier", required=required, metavar="FILE", help="ONNX file of the classifier")
     group.add_argument(
         "--between",
         metavar="SPEC",
@@ -200,12 +204,11 @@ def add_class_option(group) -> None:
 def add_claim_options(
     parser: Parser, epsilon: str | None = None, delta: float | None = None, samples: int = 200
 ) -> None:
-    """The claim: epsilon, delta, alpha, samples, seed. Without defaults epsilon and delta are required."""
+    """The claim: epsilon, delta, alpha, samples, seed."""
     group = parser.add_argument_group("claim")
     group.add_argument(
         "--epsilon",
         type=radius,
-        required=epsilon is None,
         default=epsilon,
         metavar="E",
         help=f"L-infinity radius of the ball around every latent{_default(epsilon)}",
@@ -213,7 +216,6 @@ def add_claim_options(
     group.add_argument(
         "--delta",
         type=share,
-        required=delta is None,
         default=delta,
         metavar="D",
         help=f"largest tolerated probability of failure per class{_default(delta)}",

@@ -138,8 +138,7 @@ def certify(
     check_alpha(alpha)
     claim = _Claim(study, radius_of(epsilon), float(delta), float(alpha), options or CertifyOptions())
     budget = budget or Budget()
-    for label in study.classes:
-        study.unsafe(label)  # bad input is found before any work is done
+    study.check()
     with _open_ledger(claim) as ledger:
         records = _check_samples(claim, budget, progress, ledger)
     return _conclude(claim, records, budget)
@@ -176,6 +175,8 @@ class _Claim:
             "networks": {str(k): [source.sha256 for source in study.composed(k).sources] for k in study.classes},
             "between": study.between,
             "label rule": study.label_rule,
+            "one-hot": study.one_hot,
+            "prior": study.latent_prior,
             "epsilon": str(self.epsilon),
             "delta": self.delta,
             "alpha": self.alpha,

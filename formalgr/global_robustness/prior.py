@@ -6,18 +6,40 @@ In: seed, class, sample index. Out: float32 latents. Trust: sound (a sample depe
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from formalgr.core.errors import UsageError
 from formalgr.core.seeds import sample_generator
 
+NORMAL = "normal"
+"""The name of N(0, I); the other prior is written `uniform:LOWER,UPPER`."""
+
+
+def parse_prior(text: str) -> tuple[Fraction, Fraction] | None:
+    """The interval of `uniform:LOWER,UPPER`, None for `normal`. Raises UsageError for anything else."""
+    if text == NORMAL:
+        return None
+    kind, _, ends = text.partition(":")
+    try:
+        lower, upper = (Fraction(end.strip()) for end in ends.split(","))
+    except (ValueError, ZeroDivisionError):
+        lower = upper = Fraction(0)
+    if kind != "uniform" or not lower < upper:
+        raise UsageError(f"the prior must be 'normal' or 'uniform:LOWER,UPPER' with LOWER < UPPER, got {text!r}")
+    return lower, upper
+
 
 @dataclass(frozen=True)
 class LatentPrior:
-    """z ~ N(0, I_p), rounded to float32: the sampled vectors are exact data. `latent` is p."""
+    """z ~ N(0, I_p), or uniform on [lower, upper]^p, rounded to float32: the sampled vectors are exact data.
+
+    `latent` is p; `interval` None means the normal one. The balls around samples are not cut at the box's faces.
+    """
 
     latent: int
+    interval: tuple[Fraction, Fraction] | None = None
 
     def __post_init__(self):
         if self.latent < 1:
@@ -29,10 +51,13 @@ class LatentPrior:
 
     def at(self, seed: int, label: int, indices: Iterable[int]) -> np.ndarray:
         """The latents of class `label` with these indices, (len(indices), latent) float32."""
-        rows = [
-            sample_generator(seed, label, index).standard_normal(self.latent, dtype=np.float64) for index in indices
-        ]
+        rows = [self._draw(sample_generator(seed, label, index)) for index in indices]
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.latent)
+
+    def _draw(self, random: np.random.Generator) -> np.ndarray:
+        if self.interval is None:
+            return random.standard_normal(self.latent, dtype=np.float64)
+        return random.uniform(*map(float, self.interval), self.latent)
 
 
 def latents_sha256(latents: np.ndarray) -> str:

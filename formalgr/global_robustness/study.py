@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from formalgr.core.errors import ModelError, UsageError
-from formalgr.global_robustness.prior import LatentPrior
+from formalgr.global_robustness.prior import NORMAL, LatentPrior, parse_prior
 from formalgr.graph.compose import compose
+from formalgr.graph.conditional import PLACES, given_class
 from formalgr.graph.network import Network, load
 from formalgr.spec.robustness import wrong_label
 from formalgr.spec.unsafe import UnsafeSet
@@ -19,13 +20,17 @@ from formalgr.spec.unsafe import UnsafeSet
 class Study:
     """Which generators (by class) feed which classifier, and how. Paths are loaded at first use.
 
-    Raises UsageError when a class index is negative or there is no generator.
+    one_hot: where a class-conditional generator takes the one-hot vector of the class (`first` or `last` among its
+    inputs), None where every class has a generator of its own. prior: `normal`, N(0, I), or `uniform:LOWER,UPPER`.
+    Raises UsageError when a class index is negative, there is no generator, or a word is unknown.
     """
 
     generators: Mapping[int, str | Path | Network]
     classifier: str | Path | Network
     between: str | None = None
     label_rule: str = "argmax"
+    one_hot: str | None = None
+    latent_prior: str = NORMAL
     _made: dict = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self):
@@ -33,6 +38,9 @@ class Study:
             raise UsageError("a study needs at least one generator")
         if any(isinstance(label, bool) or label < 0 for label in self.generators):
             raise UsageError(f"class indices must be >= 0, got {sorted(self.generators)}")
+        if self.one_hot is not None and self.one_hot not in PLACES:
+            raise UsageError(f"one_hot must be one of {', '.join(PLACES)}, got {self.one_hot!r}")
+        parse_prior(self.latent_prior)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -65,9 +73,29 @@ class Study:
             raise UsageError(f"class index must be in [0, {classifier.scores - 1}] for this classifier, got {label}")
         key = f"composed {label}"
         if key not in self._made:
-            generator = self._network(f"generator {label}", self.generators[label])
-            self._made[key] = compose(generator, classifier, self.between)
+            self._made[key] = compose(self.generator_network(label), classifier, self.between)
         return self._made[key]
+
+    def generator_network(self, label: int) -> Network:
+        """The generator of a class, a network of the latent alone; loaded once."""
+        source = self.generators[label]
+        network = self._network(f"generator {label if isinstance(source, Network) else source}", source)
+        if self.one_hot is None:
+            return network
+        return given_class(network, label, self.classifier_network().scores, self.one_hot)
+
+    def check(self) -> None:
+        """Load and compose everything: bad input is found before any work. Raises what that raises.
+
+        Generators must share one latent dimension (ModelError): epsilon would not mean the same for all classes.
+        """
+        sizes: dict[int, list[int]] = {}
+        for label in self.classes:
+            self.unsafe(label)
+            sizes.setdefault(self.prior(label).latent, []).append(label)
+        if len(sizes) > 1:
+            told = ", ".join(f"{size} for class {labels[0]}" for size, labels in sizes.items())
+            raise ModelError(f"the generators have different latent sizes ({told}); give each size a study of its own")
 
     def unsafe(self, label: int) -> UnsafeSet:
         """The outputs that the classifier does not call `label`. Raises UsageError for an unknown label rule."""
@@ -78,4 +106,4 @@ class Study:
         network = self.composed(label)
         if network.graph.inputs < 1:
             raise ModelError(f"the generator of class {label} takes no input")
-        return LatentPrior(network.graph.inputs)
+        return LatentPrior(network.graph.inputs, parse_prior(self.latent_prior))

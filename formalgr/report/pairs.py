@@ -12,7 +12,6 @@ from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.certify import GlobalCertificate
 from formalgr.global_robustness.samples import SampleRecord, witness_point
 from formalgr.global_robustness.study import Study
-from formalgr.graph.network import Network, load
 
 
 @dataclass(frozen=True)
@@ -80,24 +79,17 @@ def margin(scores: np.ndarray, label: int, rule: str) -> np.ndarray:
 
 
 class PairMaker:
-    """Makes pairs for the samples of one study; every generator is loaded once."""
+    """Makes pairs for the samples of one study."""
 
     def __init__(self, study: Study, seed: int):
         self._study = study
         self._seed = seed
-        self._generators: dict[int, Network] = {}
-
-    def _generator(self, label: int) -> Network:
-        if label not in self._generators:
-            source = self._study.generators[label]
-            self._generators[label] = source if isinstance(source, Network) else load(source)
-        return self._generators[label]
 
     def make(self, label: int, index: int, changed: np.ndarray, confirmed_float32: bool | None) -> AdversarialPair:
         """The pair of sample `index` and the replayed point `changed` (latent,)."""
         latent = self._study.prior(label).sample(self._seed, label, index, 1)[0]
         latents = np.array([latent, changed], dtype=np.float64)
-        generator = self._generator(label).graph
+        generator = self._study.generator_network(label).graph
         images = generator.evaluate(latents).reshape(2, *generator.output_shape)
         scores = self._study.composed(label).graph.evaluate(latents)
         found = other_label(scores[1], label, self._study.label_rule)
