@@ -22,6 +22,8 @@ def completed(args: argparse.Namespace, path: Path | None) -> argparse.Namespace
     Raises UsageError when a network is named nowhere.
     """
     given = vars(args)
+    if path is not None and path.suffix != ".toml":
+        raise UsageError(f"unexpected argument {str(path)!r}; a study file ends in .toml")
     if path is not None:
         read = asdict(read_study_file(path))
         read["labels"] = read.pop("classes") or tuple(read["generators"]) or None
