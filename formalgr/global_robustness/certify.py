@@ -4,7 +4,6 @@ In: Study, eps, delta, alpha. Out: GlobalCertificate. Trust: sound at confidence
 local proof, which is printed beside it.
 """
 
-import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +17,9 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import InputError, UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
-from formalgr.global_robustness.frontier import Counts, check_alpha, check_delta, refutation_alpha
+from formalgr.global_robustness.binomial import check_alpha, check_delta
+from formalgr.global_robustness.frontier import Counts
+from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
 from formalgr.global_robustness.study import Study
@@ -26,14 +27,6 @@ from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
-
-
-class GlobalVerdict(enum.Enum):
-    """CERTIFIED and REFUTED hold with probability >= 1 - alpha over the samples; else UNDECIDED."""
-
-    CERTIFIED = "certified"
-    REFUTED = "refuted"
-    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
@@ -108,15 +101,6 @@ def certify_class(
     if counts.delta_lower(refute_alpha) > delta:
         return lower, upper, GlobalVerdict.REFUTED
     return lower, upper, GlobalVerdict.UNDECIDED
-
-
-def overall(verdicts: Sequence[GlobalVerdict]) -> GlobalVerdict:
-    """CERTIFIED iff every class is (intersection-union test, Berger 1982: no correction); REFUTED iff one is."""
-    if all(verdict is GlobalVerdict.CERTIFIED for verdict in verdicts):
-        return GlobalVerdict.CERTIFIED
-    if any(verdict is GlobalVerdict.REFUTED for verdict in verdicts):
-        return GlobalVerdict.REFUTED
-    return GlobalVerdict.UNDECIDED
 
 
 def certify(

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from formalgr.core.verdict import Guarantee, Reason
+from formalgr.global_robustness.binomial import lower_bound, upper_bound
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate, GlobalVerdict
-from formalgr.global_robustness.frontier import Counts, lower_bound, upper_bound
+from formalgr.global_robustness.frontier import Counts
 from formalgr.report.words import GUARANTEES, MEANINGS
 
 

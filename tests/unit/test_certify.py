@@ -18,8 +18,9 @@ from formalgr.core.errors import InputError, ModelError, Refused, UsageError
 from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness import certify as certify_module
 from formalgr.global_robustness import samples as samples_module
+from formalgr.global_robustness.binomial import lower_bound, upper_bound
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
-from formalgr.global_robustness.frontier import lower_bound, refutation_alpha, upper_bound
+from formalgr.global_robustness.multiplicity import refutation_alpha
 from formalgr.global_robustness.prior import LatentPrior, latents_sha256
 from formalgr.global_robustness.samples import (
     SampleChecker,
