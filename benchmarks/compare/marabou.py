@@ -3,7 +3,7 @@
     python3 -m venv /tmp/marabou && /tmp/marabou/bin/pip install maraboupy==2.0.0 numpy onnx onnxruntime
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.compare.marabou --cases DIR --peer-python /tmp/marabou/bin/python
 
-Instances: digits/CG_relu.onnx and CG_leaky.onnx, 25 latents at eps .05 and .1, 5 at .2 (limit 30 s), and ACAS Xu
+Instances: digits/CG_relu.onnx and CG_leaky.onnx, 25 latents at eps .05 and .1, 3 at .2 (limit 30 s), and ACAS Xu
 properties (limit 116 s); limits are CPU seconds. Not counted on either side: starting up and reading files; for Marabou
 also building its query from the network that it has read (`build_seconds`). Start-up included is measured apart, by the
 two command lines. Two figures for formalgr: a query alone (mean of a run before and one after the peer's) and in one
@@ -43,12 +43,12 @@ from formalgr.verify.pipeline import verify_batch
 NEAR_ZERO = 1e-12
 BATCH = 1000
 DIGITS = ("CG_relu", "CG_leaky")
-EPSILONS = {"0.05": 1, "0.1": 1, "0.2": 5}
+EPSILONS = {"0.05": 1, "0.1": 1, "0.2": 10}
 """eps -> every how manieth latent: at .2 Marabou uses up its limit on most."""
 
 DIGITS_SECONDS, ACAS_SECONDS = 30.0, 116.0
-ACAS_STEP, ACAS_HARD = 12, {"4_2:2", "1_1:6", "1_9:7", "2_9:8", "4_5:10"}
-"""ACAS Xu: every twelfth listed instance, and hard ones."""
+ACAS_STEP, ACAS_HARD = 12, {"4_2:2"}
+"""ACAS Xu: every twelfth listed instance, and hard ones; Marabou uses up its limit on the latter."""
 
 CHILD = Path(__file__).with_name("marabou_child.py")
 DECISIVE = ("sat", "unsat")

@@ -1,0 +1,120 @@
+"""Rewrites the tables of docs/benchmarks.md from the files in benchmarks/results: `python -m benchmarks.tables`."""
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+
+from benchmarks.measuring import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+SLOWEST = 10
+
+
+def grid(header: str, rows: Iterable[Iterable]) -> str:
+    """A Markdown table; columns are separated by | in `header`."""
+    lines = [header.split("|"), ["---"] * len(header.split("|")), *rows]
+    return "\n".join("| " + " | ".join(str(cell).strip() for cell in line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    """Three significant digits, without exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def provenance(result: dict) -> str:
+    """Where the numbers of a file come from, as a sentence."""
+    rates = result.get("matmul_gflops")
+    rate = f", matmul {number(rates['before'])} GFLOP/s before, {number(rates['after'])} after" if rates else ""
+    where = f"commit {result['commit'][:10]}, {result['date'][:10]}, load {number(result['machine']['load'][0])}"
+    return f"`{result['command']}`, {where} on {result['machine']['cores']} cores{rate}."
+
+
+def compare_marabou(result: dict) -> str:
+    """Medians (means) in CPU milliseconds, and ratios."""
+    peers = ("marabou", "formalgr")
+
+    def line(row: dict) -> list[str]:
+        late = "> " if "timeout" in row["marabou_verdicts"] else ""
+        words = [", ".join(f"{n} {word}" for word, n in row[f"{who}_verdicts"].items()) for who in peers]
+        if "ratio_median" not in row:
+            return [row["group"], *words, *["-"] * 5]
+        both = [pair(1e3 * row[f"{who}_median"], 1e3 * row[f"{who}_mean"]) for who in peers]
+        alone, batch = late + pair(row["ratio_median"], row["ratio_mean"]), ["-", "-"]
+        if "batch_per_query" in row:
+            ratio = late + pair(row["batch_ratio_median"], row["batch_ratio_mean"])
+            batch = [number(1e3 * row["batch_per_query"]), ratio]
+        return [row["group"], *words, late + both[0], both[1], alone, *batch]
+
+    header = "instances | Marabou | formalgr | Marabou, ms | alone, ms | ratio | in a batch of 1000, ms | ratio"
+    fresh = [statistics.median(row[who]["cpu_seconds"] for row in result["start_up_included"]) for who in peers]
+    told = f"Start-up included: median {number(fresh[0])} s (Marabou), {number(fresh[1])} s (formalgr)."
+    wrong = "; ".join(result["disagreements"]) or "none"
+    return f"Disagreements: {wrong}.\n\n{grid(header, map(line, result['summary']))}\n\n{told}"
+
+
+def pair(median: float, mean: float) -> str:
+    """Median and, in brackets, mean."""
+    return f"{number(median)} ({number(mean)})"
+
+
+def acasxu(result: dict) -> str:
+    """Summary by group, then the slowest instances."""
+    keys = ("instances", "decided", "wrong", "median_cpu_seconds", "sum_cpu_seconds", "largest_cpu_seconds")
+    header = "group | instances | decided | wrong | median, s | sum, s | largest, s"
+    groups = [[group["group"], *(number(group[key]) for key in keys)] for group in result["summary"]]
+    slow = sorted(result["rows"], key=lambda row: -row["cpu_seconds"])[:SLOWEST]
+    told = ("network", "property", "verdict", "expected", "stage")
+    rows = [[*(row[key] for key in told), number(row["cpu_seconds"]), row["boxes"]] for row in slow]
+    slowest = grid("network | property | verdict | expected | stage | CPU s | boxes", rows)
+    return f"{grid(header, groups)}\n\nThe slowest:\n\n{slowest}"
+
+
+def growth(result: dict) -> str:
+    """Every point."""
+    header = "axis | series | at | n | unknown | checks/s | alone, /s | MFLOP | floor | x floor | padding | products"
+    keys = ("checks_per_second", "alone_per_second", "megaflop_per_check", "floor_per_second", "times_floor")
+
+    def line(row: dict) -> list:
+        place = [row["axis"], row["series"], f"{row['x']:g}", row["queries"], row["unknown"]]
+        shares = [f"{row['batch_operations']:.2f}", f"{row['products_share']:.0%}"]
+        return [*place, *(number(row[key]) for key in keys), *shares]
+
+    return grid(header, map(line, result["rows"]))
+
+
+def local_checks(result: dict) -> str:
+    """Every row."""
+    header = "network | eps | samples | robust | violated | unknown | checks/s | median ms"
+    keys = ("network", "epsilon", "samples", "holds", "violated", "unknown")
+    numbers = ("checks_per_second", "median_ms")
+    return grid(header, ([*(row[k] for k in keys), *(number(row[k]) for k in numbers)] for row in result["rows"]))
+
+
+TABLES: dict[str, Callable[[dict], str]] = {
+    "compare_marabou": compare_marabou,
+    "acasxu": acasxu,
+    "growth": growth,
+    "local_checks": local_checks,
+}
+
+
+def updated(page: str) -> str:
+    """The page with every table made anew between its markers <!-- table NAME --> and <!-- end -->."""
+
+    def table(match: re.Match) -> str:
+        name = match.group(1)
+        result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        return f"<!-- table {name} -->\n{provenance(result)}\n\n{TABLES[name](result)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def main() -> int:
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
