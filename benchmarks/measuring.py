@@ -84,10 +84,11 @@ def document(module: str, **parts) -> dict:
     """A result with its provenance: date, command, commit, machine and versions, then `parts`."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]  # no folders of a machine
     return {
         "schema": "formalgr.benchmark/1",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", module, *words]),
         "commit": commit,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),

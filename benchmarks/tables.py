@@ -55,8 +55,9 @@ def compare_marabou(result: dict) -> str:
 
 
 def pair(median: float, mean: float) -> str:
-    """Median and, in brackets, mean."""
-    return f"{number(median)} ({number(mean)})"
+    """Median and, where it is another, mean in brackets."""
+    one, other = number(median), number(mean)
+    return one if one == other else f"{one} ({other})"
 
 
 def acasxu(result: dict) -> str:
@@ -92,11 +93,25 @@ def local_checks(result: dict) -> str:
     return grid(header, ([*(row[k] for k in keys), *(number(row[k]) for k in numbers)] for row in result["rows"]))
 
 
+def wide_checks(result: dict) -> str:
+    """Every row, and the floor of forward bounds."""
+    header = "eps | samples | bounds | robust | violated | open | share robust | checks/CPU s"
+    keys = ("epsilon", "samples", "mode", "holds", "violated", "unknown")
+
+    def line(row: dict) -> list:
+        share = f"{row['holds'] / row['samples']:.0%}"
+        return [*(row[key] for key in keys), share, number(row["checks_per_cpu_second"])]
+
+    floor = f"Floor of forward bounds: {number(1.0 / result['forward_floor_seconds'])} checks/s."
+    return f"{grid(header, map(line, result['rows']))}\n\n{floor}"
+
+
 TABLES: dict[str, Callable[[dict], str]] = {
     "compare_marabou": compare_marabou,
     "acasxu": acasxu,
     "growth": growth,
     "local_checks": local_checks,
+    "wide_checks": wide_checks,
 }
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmarks import tables
 from formalgr.report.operators import operators_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -10,3 +11,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def test_the_page_of_operators_is_up_to_date():
     written = (DOCS / "operators.md").read_text(encoding="utf-8")
     assert written == operators_page() + "\n", "run: formalgr supports --onnx-operators --markdown > docs/operators.md"
+
+
+def test_the_tables_of_benchmarks_are_those_of_the_results():
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert page == tables.updated(page), "run: python -m benchmarks.tables"
