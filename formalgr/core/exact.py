@@ -1,11 +1,16 @@
-"""Rational arithmetic: numpy object arrays of exact rationals, and the one door of python-flint.
+"""Rational and ball arithmetic: object arrays of exact rationals, numbers with a radius; the one door of python-flint.
 
-In: float64 arrays, decimals. Out: object arrays of fmpq (or Fraction where flint is missing), Fractions. Trust: sound.
+In: float64 arrays, decimals. Out: object arrays of fmpq (or Fraction where flint is missing), Fractions, balls. Trust:
+sound (a ball holds the number it stands for; Johansson 2017, Arb).
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
+
+from formalgr.core.errors import MissingDependency
 
 try:
     import flint
@@ -105,3 +110,34 @@ class RationalNamespace:
 
 
 RATIONAL_NAMESPACE = RationalNamespace()
+
+
+class Balls:
+    """Makes balls and polynomials with balls as coefficients; their operators round outward."""
+
+    @staticmethod
+    def number(value):
+        """A ball around the rational `value` (a float, an int, a Fraction)."""
+        return flint.arb(rational(value))
+
+    @staticmethod
+    def polynomial(coefficients: Sequence):
+        """The polynomial with these balls as coefficients, the constant one first."""
+        return flint.arb_poly(list(coefficients))
+
+    @staticmethod
+    def pi():
+        """A ball around pi."""
+        return flint.arb.pi()
+
+
+@contextmanager
+def balls(bits: int) -> Iterator[Balls]:
+    """Ball arithmetic of `bits` bits inside the block. Comparisons of balls are True only where they are proven.
+
+    Raises MissingDependency without python-flint.
+    """
+    if flint is None:
+        raise MissingDependency("ball arithmetic needs python-flint: pip install python-flint")
+    with flint.ctx.workprec(bits):
+        yield Balls()

@@ -11,13 +11,19 @@ that P(U_(k) <= b_k for all k) >= 1 - alpha. When k samples have R <= eps, then 
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from formalgr.core.errors import UsageError
 from formalgr.core.rounding import UNIT_ROUNDOFF
-from formalgr.global_robustness.binomial import check_alpha, lower_bounds, upper_bounds, upper_quantiles
+from formalgr.global_robustness.binomial import (
+    check_alpha,
+    lower_bounds,
+    lower_quantiles,
+    upper_bounds,
+    upper_quantiles,
+)
 
 
 class Rule(enum.Enum):
@@ -58,18 +64,17 @@ def prefixed(samples: int, alpha: float, radii: int) -> CountBounds:
 
 
 def simultaneous(samples: int, alpha: float, most: int | None = None) -> CountBounds:
-    """Bounds at all radii together. With `most`, fixed in advance, only up to `most` failures.
+    """Bounds at all radii together. With `most`, fixed in advance: for at most that many failures.
 
-    Beyond that the upper bound is 1 and the lower bound stays that of `most`; in return all others are tighter.
+    With more of them the upper bound is 1 and the lower one stays that of `most`; in return all others are tighter.
     """
-    local = local_alpha(samples, alpha, most)
-    bounds = _tabulate(Rule.BAND, samples, alpha, local)
-    if most is None or most >= samples:
-        return bounds
+    if most is not None and most < 0:
+        raise UsageError(f"the largest number of failures must be >= 0, got {most}")
+    ranks = samples if most is None else min(most + 1, samples)
+    bounds = _tabulate(Rule.BAND, samples, alpha, local_alpha(samples, alpha, ranks))
     upper, lower = bounds.upper.copy(), bounds.lower.copy()
-    upper[most:] = 1.0
-    lower[most + 1 :] = lower[most]
-    return CountBounds(Rule.BAND, samples, alpha, local, upper, lower)
+    upper[ranks:], lower[ranks:] = 1.0, lower[ranks]
+    return replace(bounds, upper=upper, lower=lower)
 
 
 def tightest(samples: int, alpha: float, radii: int) -> CountBounds:
@@ -85,23 +90,26 @@ def _tabulate(rule: Rule, samples: int, alpha: float, local: float) -> CountBoun
 # ---- the level
 
 
-def local_alpha(samples: int, alpha: float, most: int | None = None) -> float:
+def local_alpha(samples: int, alpha: float, ranks: int | None = None) -> float:
     """The largest alpha' found whose band errs with probability <= alpha on each side: the safe end of the bracket.
 
-    alpha / (number of bounds) is safe by the union bound; crossing probabilities decide between it and alpha.
+    With `ranks` only that many of the smallest order statistics are bounded. alpha / ranks is safe by the union bound;
+    crossing probabilities decide between it and alpha.
     """
     check_alpha(alpha)
-    number = samples if most is None else min(most, samples)
-    if number < 0:
-        raise UsageError(f"samples and most must be >= 0, got {samples} and {most}")
+    if samples < 0:
+        raise UsageError(f"the number of samples must be >= 0, got {samples}")
+    number = samples if ranks is None else ranks
     if number <= 1:
         return alpha
 
     def error(local: float) -> float:
-        boundary = upper_quantiles(samples, local)  # the bounds are rounded outward from here
+        # U -> 1 - U turns one side into the other, but for the rounding of numbers near 1: the tighter one of each
+        mirrored = 1.0 - lower_quantiles(samples, local)[::-1]
+        boundary = np.nextafter(np.minimum(upper_quantiles(samples, local), mirrored), 0.0)
         upper = np.append(boundary[:number], np.ones(samples - number))
         value, radius = crossing_probability(upper)
-        if number == samples:  # U -> 1 - U turns one side into the other
+        if number == samples:
             return value + radius
         # U_(k) >= a_k for k <= number is 1 - U_(n+1-k) <= b_{n+1-k}, and only the last of those before it matters
         lower = np.maximum(boundary, boundary[samples - number])
@@ -141,7 +149,7 @@ AIM = 1e-9
 TERMS = 30.0
 """Increments have at most this many expected points, so that exp(-rate) is far from underflow."""
 
-FORGOTTEN = 1e-30
+FORGOTTEN = 1e-25
 """Probabilities below this are dropped, and counted as crossings."""
 
 

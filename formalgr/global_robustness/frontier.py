@@ -156,6 +156,10 @@ class Frontier:
     def _lower(self, epsilon: Number) -> float:
         return float(self.bounds.lower[self.brackets.violated(epsilon)])
 
+    def between(self, start: Number, end: Number) -> tuple[float, float]:
+        """Bounds of F on the closed interval [start, end] within [0, cap]."""
+        return self._lower(start), self._upper(end)
+
     def steps(self) -> tuple[tuple[Number, float, float], ...]:
         """(eps, lower, upper) at every breakpoint; draw lower as steps after, upper as steps before each of them."""
         return tuple((eps, self._lower(eps), self._upper(eps)) for eps in self.brackets.breakpoints())
