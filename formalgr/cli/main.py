@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
     "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
+    "experiment": ("experiment", "the experiments of the source papers, with pictures: experiment NAME"),
     "compose": ("compose", "write classifier-after-generator as one ONNX file"),
     "info": ("info", "what a network or a property file holds"),
     "supports": ("supports", "what this version can read"),
@@ -98,9 +99,15 @@ def _run(argv: list[str], budget: Budget) -> int:
         hint = did_you_mean(name, [*COMMANDS, "--version", "--help"])
         raise UsageError(f"unknown {kind} {name!r}{hint} (commands: {', '.join(COMMANDS)})")
     module = importlib.import_module(f"formalgr.cli.{COMMANDS[name][0]}")
+    words = argv[1:]
+    if name == "experiment":
+        if not words or words[0] in ("-h", "--help"):
+            print(module.overview())
+            return 0
+        name, module, words = f"{name} {words[0]}", module.chosen(words[0]), words[1:]
     parser = Parser(prog=f"formalgr {name}", description=module.DESCRIPTION, epilog=module.EPILOG)
     module.add_arguments(parser)
-    args = parser.parse(argv[1:])
+    args = parser.parse(words)
     _prepare(args.threads)
     limit = getattr(args, "timeout", None)
     session = Session(tuple(argv), args, Budget(limit, start=budget.start) if limit else budget)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from formalgr.core.errors import InputError, UsageError
 from formalgr.core.suggest import did_you_mean
-from formalgr.global_robustness.frontier import check_alpha, check_delta
+from formalgr.global_robustness.binomial import check_alpha, check_delta
 from formalgr.global_robustness.prior import parse_prior
 from formalgr.graph.conditional import PLACES
 from formalgr.spec.robustness import radius_of

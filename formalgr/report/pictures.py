@@ -39,7 +39,7 @@ def pair_picture(path: str | Path, pair: AdversarialPair) -> Path:
         f"max |z' - z| = {pair.distance:.4g}{confirmed[pair.confirmed_float32]}",
         fontsize=10,
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _scores(axis, scores: np.ndarray, pair: AdversarialPair) -> None:
@@ -66,7 +66,7 @@ def contact_sheet(path: str | Path, pairs: Sequence[AdversarialPair], title: str
         axis.set_title(f"{pair.label} -> {pair.found}", fontsize=8, pad=2)
     more = f" ({len(shown)} of {len(pairs)} shown)" if len(shown) < len(pairs) else ""
     figure.suptitle(f"{title}{more}", fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _range(images: np.ndarray) -> tuple[float, float]:
@@ -89,5 +89,6 @@ def _figure(width: float, height: float, rows: int, columns: int):
     return figure, list(axes)
 
 
-def _save(figure, path: str | Path) -> Path:
+def save(figure, path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
     return write_whole(path, lambda place: figure.savefig(place, format="png", metadata={"Software": "formalgr"}))

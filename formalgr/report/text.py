@@ -31,20 +31,15 @@ def global_table(certificate: GlobalCertificate) -> Table:
         table.add_row(
             str(result.label),
             *map(str, numbers),
-            f"{_down(result.delta_lower)} .. {_up(result.delta_upper)}",
+            bounds_text(result.delta_lower, result.delta_upper),
             Text(result.verdict.value, style=COLOURS[result.verdict]),
         )
     return table
 
 
-def _down(value: float) -> str:
-    """Four digits, rounded down: a printed lower bound is a lower bound."""
-    return f"{np.floor(value * 1e4) / 1e4:.4f}"
-
-
-def _up(value: float) -> str:
-    """Four digits, rounded up: a printed upper bound is an upper bound."""
-    return f"{np.ceil(value * 1e4) / 1e4:.4f}"
+def bounds_text(lower: float, upper: float) -> str:
+    """Both with four digits, rounded outward: printed bounds are bounds."""
+    return f"{np.floor(lower * 1e4) / 1e4:.4f} .. {np.ceil(upper * 1e4) / 1e4:.4f}"
 
 
 def stage_table(certificate: GlobalCertificate) -> Table:

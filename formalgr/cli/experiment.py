@@ -1,0 +1,154 @@
+"""`formalgr experiment NAME`: the experiments of the source papers on any networks, the shipped digits by default.
+
+In: Session. Out: table, pictures, result.json, exit code. Trust: sound (numbers are those of formalgr/experiments).
+Imports nothing heavy; cli/experiments has one file an experiment.
+"""
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from formalgr.cli import options
+from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
+from formalgr.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from formalgr.global_robustness.study import Study
+
+NAMES = {
+    "correctness": "how often is each class right on what its generator produces (Def. 1)?",
+}
+"""Every experiment, its module in cli/experiments, and what it asks."""
+
+SCHEMA = "formalgr.experiment/1"
+DIGITS_CLASSIFIER = "c_128_64.onnx"
+
+EXAMPLES = """
+Try:
+  formalgr experiment correctness
+  formalgr experiment correctness --generator 'g_{class}.onnx' --classifier c.onnx -n 10000
+  formalgr experiment correctness networks/mnist/study.toml --class 8
+
+Without networks the shipped digits are taken. Each writes its pictures and result.json to formalgr-out/NAME (--out).
+`formalgr experiment NAME --help` explains an experiment and its numbers."""
+
+
+def overview() -> str:
+    """What `formalgr experiment --help` prints."""
+    width = max(map(len, NAMES))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in NAMES.items())
+    return f"usage: formalgr experiment NAME [options]\n\n{rows}\n{EXAMPLES}"
+
+
+def chosen(name: str) -> ModuleType:
+    """The module of an experiment. Raises UsageError for a name that is none."""
+    if name not in NAMES:
+        hint = did_you_mean(name, list(NAMES))
+        raise UsageError(f"unknown experiment {name!r}{hint} (experiments: {', '.join(NAMES)})")
+    return importlib.import_module(f"formalgr.cli.experiments.{name}")
+
+
+def add_model_arguments(parser: options.Parser) -> None:
+    """A study file or networks; neither: the shipped digits."""
+    parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks in one file (see global)")
+    options.add_model_options(parser, required=False)
+    parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)
+
+
+def add_common_arguments(parser: options.Parser, name: str, samples: int) -> None:
+    """Samples, seed, alpha, where to write, how to behave. `samples` is the default that the help names."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("-n", "--samples", type=options.count, metavar="N", help=f"per class (default {samples})")
+    group.add_argument("--seed", type=options.seed, metavar="S", help="seed of the samples (default 0)")
+    group.add_argument(
+        "--alpha", type=options.level, metavar="A", help="1 - confidence of every bound (default 0.001)"
+    )
+    options.add_run_options(parser)
+    folder = Path("formalgr-out") / name
+    parser.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"folder of files (default {folder})")
+
+
+def prepared(session: Session, samples: int) -> tuple[Session, "Study"]:
+    """The session with all arguments said, and its study, loaded and checked; the folder can be written to.
+
+    Where neither the command line nor a study file names networks, they are the shipped digits. `samples` is the
+    experiment's own default: that of a study file is meant for proofs, which cost more.
+    """
+    from formalgr.cli.models import completed, study_of
+    from formalgr.cli.shipped import digits
+    from formalgr.global_robustness.study_file import PLACE
+    from formalgr.report.files import check_folder
+
+    check_folder(session.args.out)
+    given = argparse.Namespace(**{**vars(session.args), "samples": session.args.samples or samples})
+    if given.study is None:
+        folder = digits()
+        given.generator = given.generator or str(folder / f"g_{PLACE}.onnx")
+        given.classifier = given.classifier or str(folder / DIGITS_CLASSIFIER)
+    args = completed(given, given.study)
+    study = study_of(args)
+    study.check()
+    return replace(session, args=args), study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What an experiment found: a table, sentences, JSON keys, pictures by file name, and the files it read."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    sentences: Sequence[str]
+    body: dict
+    sources: Sequence = ()
+    pictures: dict[str, Callable[[Path], object]] = field(default_factory=dict)
+    word: str = "certified"
+
+
+def finish(session: Session, findings: Findings) -> int:
+    """Write the pictures and result.json, print the table or the document; returns the exit code."""
+    from formalgr.report import json as report_json
+    from formalgr.report import text
+    from formalgr.report.files import write_text
+
+    args = session.args
+    written = []
+    for name, draw in findings.pictures.items():
+        draw(args.out / name)
+        written.append(args.out / name)
+    unique = {source.path: source for source in findings.sources}
+    provenance = report_json.Provenance(
+        sources=tuple(unique[path] for path in sorted(unique)),
+        seed=args.seed,
+        argv=session.argv,
+        seconds=session.budget.elapsed,
+    )
+    document = report_json.text(
+        {
+            "schema": SCHEMA,
+            "experiment": session.argv[1],
+            **findings.body,
+            "pictures": [str(place) for place in written],
+            "seconds": {"total": provenance.seconds},
+            **provenance.keys(),
+        }
+    )
+    written.append(write_text(args.out / "result.json", document + "\n"))
+    if args.json:
+        session.result(document)
+    else:
+        console = text.console()
+        console.print(text.numbers_table(findings.columns, findings.rows))
+        for sentence in findings.sentences:
+            text.say(console, f"\n{sentence}")
+    session.hint(f"wrote {', '.join(map(str, written))}")
+    return session.exit_code(findings.word)
+
+
+def sources_of(study) -> list:
+    """The files of a study's networks."""
+    return [source for label in study.classes for source in study.composed(label).sources]

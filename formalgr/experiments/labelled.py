@@ -1,0 +1,151 @@
+"""Samples of a generator with what the classifier says of each: right, wrong, or too close to call.
+
+In: Study, class, indices or latents. Out: Labelled. Trust: sound (right and wrong hold over the reals, whatever was
+rounded); scores and confidences are plain float64.
+
+Float64 evaluation errs by at most u = 2^-53 where `bounds.float32` charges 2^-24: terms gamma_n |x| |y| shrink by the
+same factor or more, so its bound over a box around all latents, times 2^-20, holds with room for constants that float32
+does not hold exactly. Only margins within it are evaluated in rationals.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formalgr.attacks.replay import Replayer
+from formalgr.bounds.float32 import float32_errors
+from formalgr.bounds.forward import ForwardBounder
+from formalgr.core.arrays import RATIONAL
+from formalgr.core.box import Box
+from formalgr.core.exact import fraction
+from formalgr.core.progress import Progress, Tick, silent
+from formalgr.global_robustness.study import Study
+from formalgr.graph.network import Network
+from formalgr.spec.unsafe import UnsafeSet
+
+FLOAT64_SHARE = 2.0**-20
+"""At least the error of float64 evaluation as a share of the bound for float32; 2^-29 is what the roundoffs say."""
+
+PIECE = 512
+"""Samples evaluated at once: the values of fully connected layers stay in the processor's cache."""
+
+TICKED = 10_000
+"""Samples between two reports of progress."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The samples of one class: latents (n, latent) float32, scores (n, classes), right and wrong (n,) bool.
+
+    What is neither right nor wrong could not be decided: a margin within rounding of a network that has no rational
+    evaluation, or an output without a value. `rule` is the study's label rule.
+    """
+
+    label: int
+    latents: np.ndarray
+    scores: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    rule: str = "argmax"
+
+    def __len__(self):
+        return len(self.latents)
+
+    @property
+    def unknown(self) -> int:
+        """Number of samples that are neither right nor wrong."""
+        return int(np.sum(~self.right & ~self.wrong))
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """Softmax share of the own class, (n,)."""
+        return softmax(self.scores, self.rule)[:, self.label]
+
+    @property
+    def found(self) -> np.ndarray:
+        """The label that the scores favour most, (n,)."""
+        return np.argmax(signed(self.scores, self.rule), axis=1)
+
+
+def signed(scores: np.ndarray, rule: str) -> np.ndarray:
+    """Scores (n, classes) of which the largest names the label."""
+    return scores if rule == "argmax" else -scores
+
+
+def softmax(scores: np.ndarray, rule: str) -> np.ndarray:
+    """Softmax of the signed scores, (n, classes)."""
+    values = signed(scores, rule)
+    powers = np.exp(values - np.max(values, axis=1, keepdims=True, initial=-np.inf))
+    return powers / np.sum(powers, axis=1, keepdims=True)
+
+
+def evaluate(network: Network, inputs: np.ndarray) -> np.ndarray:
+    """Float64 outputs (n, outputs) at inputs (n, inputs), piece by piece."""
+    rows = inputs.astype(np.float64)
+    parts = [network.graph.evaluate(rows[start : start + PIECE]) for start in range(0, len(rows), PIECE)]
+    return np.concatenate(parts, axis=0) if parts else np.zeros((0, network.graph.outputs), dtype=np.float64)
+
+
+def decided(network: Network, unsafe: UnsafeSet, latents: np.ndarray, scores: np.ndarray) -> tuple:
+    """Which outputs are surely safe and which surely unsafe, (n,) bool each; scores (n, outputs) as `evaluate` gives.
+
+    A margin of the unsafe set beyond its rounding error is decided by its sign: by an error bound over a box around all
+    latents, what that leaves open by one at each latent, and what is left then in rationals.
+    """
+    margins, points = unsafe.excess(scores), latents.astype(np.float64)
+    right, wrong = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
+    if not len(points):
+        return right, wrong
+    hull = Box(np.min(points, axis=0)[None, :], np.max(points, axis=0)[None, :])
+    error = np.full(len(points), _rounding(network, unsafe, hull)[0])
+    for _ in range(2):
+        with np.errstate(invalid="ignore"):
+            right, wrong = margins > error, margins < -error
+        still = np.nonzero(~right & ~wrong)[0]
+        if not still.size:
+            return right, wrong
+        error[still] = _rounding(network, unsafe, Box(points[still], points[still]))
+    if network.graph.rational:
+        replayer = Replayer(network)
+        for k in np.nonzero(~right & ~wrong)[0].tolist():
+            try:
+                outputs = replayer.rational.evaluate(RATIONAL.asarray(points[k : k + 1]))[0]
+            except ZeroDivisionError:
+                continue  # no value there: neither right nor wrong
+            wrong[k] = unsafe.contains(tuple(fraction(y) for y in outputs))
+            right[k] = not wrong[k]
+    return right, wrong
+
+
+def _rounding(network: Network, unsafe: UnsafeSet, box: Box) -> np.ndarray:
+    """What float64 evaluation may change in any row of the unsafe set over each box, (batch,)."""
+    errors = float32_errors(network.graph, box, unsafe.matrix, ForwardBounder()).rows
+    return FLOAT64_SHARE * np.max(errors, axis=1)
+
+
+def labelled(study: Study, label: int, latents: np.ndarray) -> Labelled:
+    """What the classifier says of G(z) for latents (n, latent) of one class."""
+    network, unsafe = study.composed(label), study.unsafe(label)
+    scores = evaluate(network, latents)
+    return Labelled(label, latents, scores, *decided(network, unsafe, latents, scores), study.label_rule)
+
+
+def sampled(study: Study, samples: int, seed: int, progress: Progress = silent) -> list[Labelled]:
+    """The first `samples` samples of every class, labelled."""
+    results, total = [], samples * len(study.classes)
+    counts = [0, 0, 0]
+    for label in study.classes:
+        parts = []
+        for start in range(0, samples, TICKED):
+            drawn = study.prior(label).sample(seed, label, start, min(TICKED, samples - start))
+            part = labelled(study, label, drawn)
+            parts.append(part)
+            found = (int(np.sum(part.right)), int(np.sum(part.wrong)), part.unknown)
+            counts = [before + new for before, new in zip(counts, found, strict=True)]
+            progress(Tick("samples", total, *counts, note=f"class {label}"))
+        arrays = [
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("latents", "scores", "right", "wrong")
+        ]
+        results.append(Labelled(label, *arrays, study.label_rule))
+    return results
