@@ -47,6 +47,7 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks and claim in one file")
     options.add_model_options(parser, required=False)
     options.add_claim_options(parser)
+    options.add_mass_options(parser)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)  # the file may say them
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
@@ -72,12 +73,16 @@ def run(session: Session) -> int:
     from formalgr.cli.models import completed, study_of
 
     args = completed(session.args, session.args.study)
-    for name in ("epsilon", "delta"):
+    for name in ("epsilon",) if args.mass else ("epsilon", "delta"):
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
     session = replace(session, args=args)
     if args.export is not None:
         return _export(session, study_of(args))
+    if args.mass:
+        from formalgr.cli.mass import run_mass
+
+        return run_mass(session, study_of(args))
     return run_study(session, study_of(args), args.out, args.out)
 
 

@@ -226,6 +226,23 @@ def add_claim_options(
     add_sample_options(group, samples)
 
 
+def add_mass_options(parser: Parser) -> None:
+    """Proofs about regions of the latent space instead of samples, or beside them."""
+    group = parser.add_argument_group("regions of the latent space")
+    group.add_argument(
+        "--mass",
+        action="store_true",
+        help="up to 4 latents: prove which regions fail and which are robust, and bound the failure probability by "
+        "their mass; no sampling, no confidence level (--delta is optional)",
+    )
+    group.add_argument(
+        "--gap",
+        type=share,
+        metavar="G",
+        help="width of the bounds where regions are enough (default: as wide as decides --delta, else 0.001)",
+    )
+
+
 def add_sample_options(group, samples: int = 200) -> None:
     """How many samples, and which."""
     group.add_argument(

@@ -37,9 +37,19 @@ def global_table(certificate: GlobalCertificate) -> Table:
     return table
 
 
-def bounds_text(lower: float, upper: float) -> str:
-    """Both with four digits, rounded outward: printed bounds are bounds."""
-    return f"{np.floor(lower * 1e4) / 1e4:.4f} .. {np.ceil(upper * 1e4) / 1e4:.4f}"
+def bounds_text(lower: float, upper: float, digits: int = 4) -> str:
+    """Both, rounded outward: printed bounds are bounds."""
+    return f"{rounded_down(lower, digits)} .. {rounded_up(upper, digits)}"
+
+
+def rounded_down(value: float, digits: int = 4) -> str:
+    """So many digits, rounded down: a printed lower bound is a lower bound."""
+    return f"{np.floor(value * 10.0**digits) / 10.0**digits:.{digits}f}"
+
+
+def rounded_up(value: float, digits: int = 4) -> str:
+    """So many digits, rounded up: a printed upper bound is an upper bound."""
+    return f"{np.ceil(value * 10.0**digits) / 10.0**digits:.{digits}f}"
 
 
 def stage_table(certificate: GlobalCertificate) -> Table:

@@ -1,6 +1,7 @@
 """The 8x8 digits networks: `python -m networks.training.digits --out networks/digits`. Trust: heuristic.
 
-Ten generators 8-64-128-64 and two classifiers, trained on scikit-learn's bundled pictures: no download.
+Ten generators 8-64-128-64, ten small ones whose latents are points of a plane, and two classifiers, trained on
+scikit-learn's bundled pictures: no download.
 """
 
 from networks.training.command import chosen, training_parser
@@ -28,6 +29,19 @@ def digits_recipes() -> tuple[Recipe, ...]:
         )
         for label in range(10)
     ]
+    planes = [
+        GeneratorRecipe(
+            name=f"g_plane_{label}",
+            label=label,
+            latent=2,
+            hidden=(32, 64),
+            pixels=PIXELS,
+            epochs=1000,
+            batch=32,
+            seed=300 + label,
+        )
+        for label in range(10)
+    ]
     classifiers = [
         ClassifierRecipe(
             name=name,
@@ -43,7 +57,7 @@ def digits_recipes() -> tuple[Recipe, ...]:
         )
         for name, hidden, seed in (("c_32_32", (32, 32), 201), ("c_128_64", (128, 64), 202))
     ]
-    return (*generators, *classifiers)
+    return (*generators, *planes, *classifiers)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,349 @@
+"""Proven Gaussian mass: m_F <= F(eps) <= 1 - m_R without any sample, for generators of few latents.
+
+In: Study, eps. Out: LatentMass. Trust: sound, at level float-sound; there is no confidence level at all.
+
+One partition of the latent space (partition.py) serves every eps: latents within eps of what is proven wrong fail,
+those farther than eps from what is not proven right are robust (cover.py); their masses are rounded outward (mass.py).
+The rest is narrowed where it is largest: sampled points of it vote for the open boxes within eps of them.
+"""
+
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from formalgr import __version__
+from formalgr.core.box import Box
+from formalgr.core.budget import Budget
+from formalgr.core.errors import UsageError
+from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.seeds import named_generator
+from formalgr.core.verdict import Guarantee
+from formalgr.global_robustness.binomial import check_delta
+from formalgr.global_robustness.cover import Cover, cover, joined
+from formalgr.global_robustness.frontier import Counts
+from formalgr.global_robustness.judge import BoxJudge
+from formalgr.global_robustness.mass import HALF_WIDTH, Mass, Measure
+from formalgr.global_robustness.multiplicity import GlobalVerdict, overall
+from formalgr.global_robustness.partition import Partition
+from formalgr.global_robustness.study import Study
+from formalgr.runs.ledger import Ledger
+from formalgr.search.bab import BranchOptions
+from formalgr.spec.robustness import radius_of
+
+MOST_LATENTS = 4
+"""Beyond, boxes are too many: for a gap of .01 a half-space takes about 15, 10^3, 10^5 of them at p = 1, 2, 3."""
+
+GROWTH, FEWEST = 1.5, 64
+"""The gap is measured again when so many times the boxes have been bounded, and so many at least."""
+
+VOTERS = 4096
+"""Points of what is open that vote for the boxes to be cut next."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a partition says of F(eps): mass that surely fails, mass that is surely robust, mass of neither.
+
+    `regions` holds the disjoint boxes; `open_` counts also what lies beyond all boxes.
+    """
+
+    epsilon: Fraction
+    regions: Cover
+    failing: Mass
+    robust: Mass
+    open_: Mass
+
+    @property
+    def lower(self) -> float:
+        """m_F <= F(eps)."""
+        return self.failing.lower
+
+    @property
+    def upper(self) -> float:
+        """F(eps) <= 1 - m_R."""
+        return min(1.0, math.nextafter(1.0 - self.robust.lower, math.inf))
+
+    @property
+    def gap(self) -> float:
+        """upper - lower."""
+        return self.upper - self.lower
+
+
+def measured(partition: Partition, epsilon: Fraction) -> Measured:
+    """The latents of a partition by what is known of their balls of radius eps."""
+    wrong, right, open_, points = partition.wrong, partition.right, partition.open_, partition.points
+    measure, whole = partition.measure, partition.measure.whole(epsilon)
+    if epsilon:
+        known = points[~np.isnan(points[:, 0])]
+        regions = cover(whole, joined([wrong, Box(known, known)]), open_, epsilon)
+    else:
+        regions = Cover(wrong, right, open_)
+    failing, robust, neither = (
+        measure.of(box).total() for box in (regions.failing, regions.robust, regions.open_)
+    )
+    beyond = min(1.0, math.nextafter(neither.upper + measure.outside(whole), math.inf))
+    return Measured(epsilon, regions, failing, robust, Mass(neither.lower, beyond))
+
+
+def votes(partition: Partition, found: Measured, random: np.random.Generator) -> np.ndarray:
+    """How much open mass would be decided if each of the open boxes were, roughly, (boxes,): scores for `weigh`.
+
+    Points drawn from the open regions share their mass among the boxes within eps of them.
+    """
+    from scipy.spatial import cKDTree
+
+    open_, boxes, epsilon = found.regions.open_, partition.open_, float(found.epsilon)
+    mass, result = partition.measure.about(open_), np.zeros(len(boxes), dtype=np.float64)
+    total = float(np.sum(mass))
+    if not total > 0.0:
+        return result
+    chosen = random.choice(len(open_), VOTERS, p=mass / total)
+    voters = random.uniform(open_.lower[chosen], open_.upper[chosen])
+    center, half = boxes.center, 0.5 * (boxes.upper - boxes.lower)
+    size = np.ceil(np.log2(np.max(half, axis=1)))
+    pairs = []
+    for value in np.unique(size).tolist():
+        mine = np.nonzero(size == value)[0]
+        near = cKDTree(voters).sparse_distance_matrix(
+            cKDTree(center[mine]), epsilon + 2.0**value, p=np.inf, output_type="ndarray"
+        )
+        voter, box = near["i"], mine[near["j"]]
+        within = np.all(np.abs(voters[voter] - center[box]) <= half[box] + epsilon, axis=1)
+        pairs.append((voter[within], box[within]))
+    voter, box = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    crowd = np.bincount(voter, minlength=VOTERS)[voter]
+    return np.bincount(box, total / VOTERS / crowd, minlength=len(boxes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassOptions:
+    """How far to go: until upper - lower <= gap, or the claim is decided where only `delta` is given.
+
+    `directory` keeps the partition, whatever eps is, so that a later run goes on from it. Raises UsageError on a
+    negative gap.
+    """
+
+    gap: float | None = None
+    delta: float | None = None
+    directory: Path | None = None
+    branch: BranchOptions = field(default_factory=BranchOptions)
+    save_seconds: float = 60.0
+
+    def __post_init__(self):
+        if self.gap is not None and not self.gap >= 0.0:
+            raise UsageError(f"gap must be >= 0, got {self.gap}")
+        if self.delta is not None:
+            check_delta(self.delta)
+
+    def enough(self, found: Measured) -> bool:
+        """Whether the bounds are as narrow as asked for."""
+        if self.gap is None and self.delta is not None:
+            return verdict_of(found.lower, found.upper, self.delta) is not GlobalVerdict.UNDECIDED
+        return found.gap <= (DEFAULT_GAP if self.gap is None else self.gap)
+
+
+DEFAULT_GAP = 1e-3
+"""Where neither a gap nor a delta is asked for."""
+
+
+def verdict_of(lower: float, upper: float, delta: float) -> GlobalVerdict:
+    """CERTIFIED iff the upper bound of F(eps) is <= delta, REFUTED iff the lower one is > delta."""
+    if upper <= delta:
+        return GlobalVerdict.CERTIFIED
+    return GlobalVerdict.REFUTED if lower > delta else GlobalVerdict.UNDECIDED
+
+
+@dataclass(frozen=True)
+class ClassMass:
+    """lower <= F(eps) <= upper for one class: proven, or with `drawn` each at confidence 1 - alpha.
+
+    `bounded` counts the boxes that this run bounded, `why` says how; `verdict` is None without a delta.
+    """
+
+    label: int
+    found: Measured
+    lower: float
+    upper: float
+    verdict: GlobalVerdict | None
+    bounded: int
+    seconds: float
+    why: str
+    drawn: "Drawn | None" = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the local checks said of samples that were drawn from the open regions (hybrid.py)."""
+
+    counts: Counts
+    guarantee: Guarantee
+    latents_sha256: str
+
+
+@dataclass(frozen=True)
+class LatentMass:
+    """Bounds of F(eps) for every class; `verdict` is None where no delta was asked about.
+
+    `alpha` is None where nothing was sampled: then there is no confidence level. `guarantee` is the weakest level of
+    the proofs, which speak of real numbers.
+    """
+
+    epsilon: Fraction
+    delta: float | None
+    alpha: float | None
+    verdict: GlobalVerdict | None
+    guarantee: Guarantee
+    classes: tuple[ClassMass, ...]
+    sources: tuple
+    notes: tuple[str, ...]
+
+
+def latent_mass(
+    study: Study,
+    epsilon: float | str | Fraction,
+    options: MassOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> LatentMass:
+    """m_F <= F_c(eps) <= 1 - m_R for every class c, for generators of at most four latents; nothing is sampled.
+
+    A spent budget leaves wider bounds, which are as true. Raises UsageError on eps outside [0, 8), on more latents.
+    """
+    options, budget, radius = options or MassOptions(), budget or Budget(), _radius(epsilon)
+    study.check()
+    for label in study.classes:
+        latents = study.prior(label).latent
+        if latents > MOST_LATENTS:
+            raise UsageError(
+                f"the generator of class {label} has {latents} latents, and boxes cover at most {MOST_LATENTS}; "
+                "use --hybrid, or sampling alone"
+            )
+    with open_partitions(study, options.directory) as ledger:
+        classes = []
+        for place, label in enumerate(study.classes):
+            share = budget.within(budget.remaining / (len(study.classes) - place))
+            search = _Search(study, label, radius, options, ledger)
+            classes.append(search.run(share, progress))
+    return conclusion(study, radius, options.delta, None, classes)
+
+
+def conclusion(
+    study: Study, epsilon: Fraction, delta: float | None, alpha: float | None, classes: Sequence[ClassMass]
+) -> LatentMass:
+    """The result of all classes."""
+    sources = {source for label in study.classes for source in study.composed(label).sources}
+    return LatentMass(
+        epsilon,
+        delta,
+        alpha,
+        None if delta is None else overall([one.verdict for one in classes]),
+        min([Guarantee.FLOAT_SOUND, *(one.drawn.guarantee for one in classes if one.drawn is not None)]),
+        tuple(classes),
+        tuple(sorted(sources, key=lambda source: source.path)),
+        tuple(sorted({note for label in study.classes for note in study.composed(label).notes})),
+    )
+
+
+def _radius(epsilon: float | str | Fraction) -> Fraction:
+    radius = radius_of(epsilon)
+    if not radius < HALF_WIDTH:
+        raise UsageError(f"epsilon must be below {HALF_WIDTH} for proven mass, got {epsilon}")
+    return radius
+
+
+KIND = "partition"
+
+
+@contextmanager
+def open_partitions(study: Study, directory: Path | None) -> Iterator[Ledger | None]:
+    """The ledger of a study's partitions: they depend on the networks alone."""
+    if directory is None:
+        yield None
+        return
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    settings = {
+        "formalgr": __version__,
+        "question": "latent partition",
+        "networks": {str(k): [source.sha256 for source in study.composed(k).sources] for k in study.classes},
+        "between": study.between,
+        "label rule": study.label_rule,
+        "one-hot": study.one_hot,
+        "prior": study.latent_prior,
+    }
+    with Ledger(Path(directory) / "ledger.sqlite", settings) as ledger:
+        yield ledger
+
+
+def packed(array: np.ndarray) -> dict:
+    """An array as JSON: little-endian float64 in base 64."""
+    return {"shape": list(array.shape), "data": base64.b64encode(array.astype("<f8").tobytes()).decode("ascii")}
+
+
+def unpacked(body: dict) -> np.ndarray:
+    """The array that `packed` wrote."""
+    return np.frombuffer(base64.b64decode(body["data"]), dtype="<f8").astype(np.float64).reshape(body["shape"])
+
+
+class _Search:
+    """The partition of one class, refined until its bounds are as narrow as asked for."""
+
+    def __init__(self, study: Study, label: int, epsilon: Fraction, options: MassOptions, ledger: Ledger | None):
+        self.label, self.epsilon, self.options, self.ledger = label, epsilon, options, ledger
+        judge = BoxJudge(study.composed(label).graph, study.unsafe(label), options.branch)
+        self.partition = Partition(judge, Measure(study.prior(label)), options.branch)
+        self.random = named_generator(0, "votes")
+        stored = None if ledger is None else ledger.get(KIND, str(label))
+        if stored is not None:
+            boxes = (Box(*unpacked(stored[name])) for name in ("right", "wrong", "open"))
+            self.partition.restore(*boxes, unpacked(stored["points"]))
+
+    def run(self, budget: Budget, progress: Progress) -> ClassMass:
+        """Refine and measure by turns; what is found is saved even where the run is interrupted."""
+        try:
+            found = self._narrow(budget, progress)
+        finally:
+            self.save()
+        verdict = None if self.options.delta is None else verdict_of(found.lower, found.upper, self.options.delta)
+        work = self.partition.bounded, budget.elapsed, self.partition.why
+        return ClassMass(self.label, found, found.lower, found.upper, verdict, *work)
+
+    def _narrow(self, budget: Budget, progress: Progress) -> Measured:
+        saved = budget.elapsed
+        while True:
+            started = budget.elapsed
+            found = measured(self.partition, self.epsilon)
+            cost = budget.elapsed - started
+            progress(Tick("latent mass", 1, note=self._note(found)))
+            if self.options.enough(found) or self._over or budget.remaining <= 2.0 * cost:
+                return found
+            if budget.elapsed - saved > self.options.save_seconds:
+                self.save()
+                saved = budget.elapsed
+            if self.epsilon:
+                self.partition.weigh(votes(self.partition, found, self.random))
+            goal = max(GROWTH * self.partition.bounded, self.partition.bounded + FEWEST)
+            # the next measurement takes longer, and must end in time
+            while self.partition.bounded < goal and not self._over and budget.remaining > 2.0 * cost:
+                self.partition.refine()
+
+    @property
+    def _over(self) -> bool:
+        """Whether no box can be cut, or the limit on boxes is reached."""
+        return self.partition.finished or self.partition.bounded >= self.options.branch.branches_per_query
+
+    def _note(self, found: Measured) -> str:
+        bounds = f"{found.lower:.6f} <= F <= {found.upper:.6f}, gap {found.gap:.2g}"
+        return f"class {self.label}: {bounds}, {self.partition.bounded:,} boxes bounded"
+
+    def save(self) -> None:
+        """Keep the partition in the ledger."""
+        if self.ledger is not None:
+            parts = {"right": self.partition.right, "wrong": self.partition.wrong, "open": self.partition.open_}
+            body = {name: packed(np.stack([box.lower, box.upper])) for name, box in parts.items()}
+            self.ledger.put(KIND, {str(self.label): {**body, "points": packed(self.partition.points)}})
