@@ -19,7 +19,7 @@ from formalgr.report.certificate import global_document
 from formalgr.report.files import check_folder, write_text
 from formalgr.report.pairs import AdversarialPair, PairMaker
 from formalgr.report.pictures import pair_picture
-from formalgr.report.sentences import counted, local_sentence, overall_sentence, percent
+from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
 from formalgr.report.words import guarantee_of
 from formalgr.runs.workers import physical_cores
 from formalgr.search.choose import choose
@@ -28,6 +28,9 @@ from formalgr.verify.options import VerifyOptions
 LITTLE_WORK = 5e9
 """Samples times (values in the network)^2 below which starting workers costs more than they save: the shipped digits
 networks at 200 or 500 samples per class stay below it and take a few seconds in one process."""
+
+EXPECTED = 300
+"""Samples per class that a sequential run is expected to take."""
 
 
 def local_options(session: Session, jobs: int = 1) -> VerifyOptions:
@@ -48,9 +51,14 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     args = session.args
     if folder is not None:
         check_folder(folder)
-    jobs = args.jobs or default_jobs(study, args.samples)
+    jobs = args.jobs or default_jobs(study, args.samples or EXPECTED)
     options = CertifyOptions(
-        samples=args.samples, seed=args.seed, jobs=jobs, directory=ledger, local=local_options(session, jobs)
+        samples=args.samples,
+        seed=args.seed,
+        jobs=jobs,
+        directory=ledger,
+        local=local_options(session, jobs),
+        sequential=getattr(args, "sequential", False),
     )
     with session.display() as display:
         certificate = certify(study, args.epsilon, args.delta, args.alpha, options, session.budget, display)
@@ -107,17 +115,16 @@ def _word(certificate: GlobalCertificate) -> str:
 def _print(session: Session, certificate: GlobalCertificate, pair_text: str) -> None:
     out = text.console()
     classes = counted(len(certificate.classes), "class", "classes")
+    number = f"{certificate.most} samples each"
+    if certificate.rule is not None:
+        number = f"samples until each is decided ({certificate.most} at most)"
     text.say(
         out,
         f"Is every class ({float(certificate.epsilon):g}, {certificate.delta:g})-robust? "
-        f"{classes}, {session.args.samples} samples each, seed {certificate.seed}\n",
+        f"{classes}, {number}, seed {certificate.seed}\n",
     )
     out.print(text.global_table(certificate))
-    text.say(
-        out,
-        "\nbounds on delta: of the probability that a sample fails, each at confidence "
-        f"{percent(1.0 - certificate.alpha)}\n",
-    )
+    text.say(out, f"\n{bounds_sentence(certificate)}\n")
     text.say(out, overall_sentence(certificate), text.COLOURS[certificate.verdict])
     text.say(out, local_sentence(certificate) + "\n")
     out.print(text.stage_table(certificate))

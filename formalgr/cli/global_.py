@@ -3,6 +3,7 @@
 In: Session. Out: table, files, exit code. Trust: as global_robustness/certify.
 """
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from formalgr.core.errors import UsageError
 DESCRIPTION = """
 Global robustness (Fijalkow & Gupta 2019, Def. 3): for EVERY class c, with probability at least 1 - delta over the
 latents z of its generator, the classifier answers c on G(z') for every z' within epsilon of z (L-infinity).
-n latents per class are sampled; each one's whole ball is decided by proof or by a replayed counterexample."""
+Latents of each class are sampled; each one's whole ball is decided by proof or by a replayed counterexample, until the
+claim is decided for the class (sequential), or for all of -n N latents."""
 
 EPILOG = """
 what the numbers mean
@@ -21,9 +23,12 @@ what the numbers mean
   violated    samples with a replayed point of the ball that gets a wrong class (ties are wrong)
   wrong at z  those of the violated that are wrong at the sampled latent itself (JSON: misclassified)
   unknown     samples that the effort did not decide; they count against the claim
-  bounds      Clopper-Pearson bounds of the probability that a sample fails, each at confidence 1 - alpha
-  certified   the upper bound is <= delta for every class
-  refuted     the lower bound is > delta for some class (at the level that allows for looking at all classes)
+  bounds      of the probability that a sample fails. With -n N: Clopper-Pearson, each at confidence 1 - alpha.
+              Sequential: both together, valid whenever one stops
+  certified   with -n N: the upper bound is <= delta for every class. Sequential: so few samples failed that this has
+              probability <= alpha if delta is exceeded (exact alpha spending, fixed before sampling)
+  refuted     the lower bound is > delta for some class (at the level that allows for looking at all classes).
+              Sequential: the same by a likelihood ratio (Beta mixture) that may be looked at after every sample
 
 a study file (TOML) says the same as the options, which go first; its paths are relative to it
   classifier = "c.onnx"            generator = "g_{class}.onnx", or a table [generators] with 0 = "g_0.onnx"
@@ -46,9 +51,14 @@ def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
     parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks and claim in one file")
     options.add_model_options(parser, required=False)
-    options.add_claim_options(parser)
+    options.add_claim_options(parser, samples=None)
     options.add_mass_options(parser)
-    parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)  # the file may say them
+    parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None)  # the file may say them
+    parser.add_argument(
+        "--sequential",
+        action=argparse.BooleanOptionalAction,
+        help="stop as soon as every class is decided (the default without -n); with -n N after at most N samples",
+    )
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
     options.add_job_options(parser)

@@ -12,7 +12,7 @@ from formalgr.global_robustness.study import Study
 from formalgr.global_robustness.study_file import PLACE, read_study_file
 from formalgr.graph.network import load
 
-DEFAULTS = {"label_rule": "argmax", "prior": "normal", "alpha": 1e-3, "seed": 0, "samples": 200}
+DEFAULTS = {"label_rule": "argmax", "prior": "normal", "alpha": 1e-3, "seed": 0}
 """What holds where neither the command line nor the study file says anything."""
 
 

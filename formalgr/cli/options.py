@@ -202,9 +202,9 @@ def add_class_option(group) -> None:
 
 
 def add_claim_options(
-    parser: Parser, epsilon: str | None = None, delta: float | None = None, samples: int = 200
+    parser: Parser, epsilon: str | None = None, delta: float | None = None, samples: int | None = 200
 ) -> None:
-    """The claim: epsilon, delta, alpha, samples, seed."""
+    """The claim: epsilon, delta, alpha, samples, seed; samples None: as many as the claim needs."""
     group = parser.add_argument_group("claim")
     group.add_argument(
         "--epsilon",
@@ -243,10 +243,11 @@ def add_mass_options(parser: Parser) -> None:
     )
 
 
-def add_sample_options(group, samples: int = 200) -> None:
+def add_sample_options(group, samples: int | None = 200) -> None:
     """How many samples, and which."""
+    told = "as many as it takes" if samples is None else samples
     group.add_argument(
-        "-n", "--samples", type=count, default=samples, metavar="N", help=f"samples per class (default {samples})"
+        "-n", "--samples", type=count, default=samples, metavar="N", help=f"samples per class (default {told})"
     )
     group.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the samples (default 0)")
 

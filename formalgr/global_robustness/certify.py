@@ -1,37 +1,47 @@
-"""Global (eps, delta)-robustness (Fijalkow & Gupta 2019, Def. 3), fixed number of samples per class.
+"""Global (eps, delta)-robustness (Fijalkow & Gupta 2019, Def. 3): sequential, or a fixed number of samples per class.
 
 In: Study, eps, delta, alpha. Out: GlobalCertificate. Trust: sound at confidence 1 - alpha, as strong as the weakest
 local proof, which is printed beside it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 
-from formalgr import __version__
 from formalgr.core.budget import Budget
-from formalgr.core.errors import InputError, UsageError
-from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.errors import UsageError
+from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
 from formalgr.global_robustness.binomial import check_alpha, check_delta
+from formalgr.global_robustness.book import Book, counts_of, open_ledger, study_settings
+from formalgr.global_robustness.deciding import ClassProgress, Schedule
 from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
+from formalgr.global_robustness.sequential import CertifyRule, anytime_interval, sequential_test
 from formalgr.global_robustness.study import Study
-from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
 
+SAMPLES = 200
+"""Samples per class where their number is fixed and nobody says it."""
+
+MOST = 10_000
+"""The most samples per class of a sequential run where nobody says another number."""
+
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Bounds of the failure probability F_c(eps) of one class, each valid at confidence 1 - alpha on its own."""
+    """Bounds of the failure probability F_c(eps) of one class, each valid at confidence 1 - alpha on its own.
+
+    After a sequential decision both bounds hold together, whenever one stops; `decided_at` is then the number of
+    samples that decided. Verdicts come from the rule of the certificate, not from the bounds.
+    """
 
     label: int
     counts: Counts
@@ -39,6 +49,7 @@ class ClassResult:
     delta_upper: float
     verdict: GlobalVerdict
     latents_sha256: str
+    decided_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,8 @@ class GlobalCertificate:
     """The answer for every class and overall, with all that is needed to produce it again.
 
     `guarantee` is the weakest level of the local proofs, `semantics` the arithmetic they speak of; `stages` counts
-    samples and `seconds` time by stage.
+    samples and `seconds` time by stage. `rule` certifies (None: Clopper-Pearson, for a fixed number of samples) with at
+    most `most` samples per class.
     """
 
     verdict: GlobalVerdict
@@ -62,22 +74,32 @@ class GlobalCertificate:
     sources: tuple
     notes: tuple[str, ...] = ()
     semantics: Semantics = Semantics.REAL
+    rule: CertifyRule | None = None
+    most: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyOptions:
     """How to run a study: samples per class, seed, worker processes, directory of the ledger, local check options.
 
-    Raises UsageError unless all three are whole numbers, samples >= 1, jobs >= 1 and seed in [0, 2^63).
+    sequential: stop as soon as a class is decided, `samples` (10000) being the most it may take; else `samples` (200)
+    are checked, all of them. None: sequential unless samples are given. Raises UsageError unless all numbers are whole,
+    samples >= 1, jobs >= 1 and seed in [0, 2^63).
     """
 
-    samples: int = 200
+    samples: int | None = None
     seed: int = 0
     jobs: int = 1
     directory: Path | None = None
     local: VerifyOptions = field(default_factory=VerifyOptions)
+    sequential: bool | None = None
+    rule: CertifyRule = CertifyRule.SPENDING
 
     def __post_init__(self):
+        if self.sequential is None:
+            object.__setattr__(self, "sequential", self.samples is None)
+        if self.samples is None:
+            object.__setattr__(self, "samples", MOST if self.sequential else SAMPLES)
         for name in ("samples", "jobs", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise UsageError(f"{name} must be a whole number, got {getattr(self, name)!r}")
@@ -92,8 +114,8 @@ def certify_class(
 ) -> tuple[float, float, GlobalVerdict]:
     """(lower, upper, verdict) of one class: certified iff upper <= delta, refuted iff lower > delta.
 
-    delta = 0 is never certified by sampling (the upper bound is positive). The reported lower bound is at alpha; the
-    refutation that feeds the overall verdict is at `refute_alpha`.
+    For a number of samples that was fixed beforehand. delta = 0 is never certified by sampling (the upper bound is
+    positive). The reported lower bound is at alpha; the refutation that feeds the overall verdict is at `refute_alpha`.
     """
     upper, lower = counts.delta_upper(alpha), counts.delta_lower(alpha)
     if upper <= delta:
@@ -114,18 +136,20 @@ def certify(
 ) -> GlobalCertificate:
     """Whether every class c has P_z(C(G_c(z')) = c on the eps-ball around z) >= 1 - delta, at confidence 1 - alpha.
 
-    The number of samples is fixed beforehand; samples that the budget did not reach count against the claim. With a
-    directory, finished samples are kept in its ledger and the same call goes on from them. Raises UsageError on eps,
-    delta or alpha outside their domain, ModelError when networks do not fit, Refused when a ledger has other settings.
+    Sequential, or with a number of samples fixed beforehand, of which those that the budget did not reach count against
+    the claim. With a directory, finished samples are kept in its ledger and the same call goes on from them. Raises
+    UsageError on eps, delta or alpha outside their domain, ModelError when networks do not fit, Refused when a ledger
+    has other settings.
     """
     check_delta(delta)
     check_alpha(alpha)
     claim = _Claim(study, radius_of(epsilon), float(delta), float(alpha), options or CertifyOptions())
     budget = budget or Budget()
     study.check()
-    with _open_ledger(claim) as ledger:
-        records = _check_samples(claim, budget, progress, ledger)
-    return _conclude(claim, records, budget)
+    with open_ledger(claim.options.directory, claim.settings) as ledger:
+        book = Book(ledger, progress, len(study.classes) * claim.options.samples)
+        results = (_decide if claim.options.sequential else _count)(claim, budget, book)
+    return _conclude(claim, results, budget)
 
 
 @dataclass(frozen=True)
@@ -138,14 +162,14 @@ class _Claim:
     alpha: float
     options: CertifyOptions
 
-    @cached_property
-    def latents(self) -> dict[int, str]:
-        """SHA-256 of the latents of every class."""
-        samples, seed = self.options.samples, self.options.seed
-        return {
-            label: latents_sha256(self.study.prior(label).sample(seed, label, 0, samples))
-            for label in self.study.classes
-        }
+    @property
+    def refute_alpha(self) -> float:
+        """The level of each class's refutation: one of them decides."""
+        return refutation_alpha(self.alpha, len(self.study.classes))
+
+    def latents(self, label: int, number: int) -> str:
+        """SHA-256 of the first latents of a class."""
+        return latents_sha256(self.study.prior(label).sample(self.options.seed, label, 0, number))
 
     @property
     def settings(self) -> dict:
@@ -153,124 +177,115 @@ class _Claim:
 
         delta and alpha are among them because choosing them after seeing records would cost confidence.
         """
-        study, options = self.study, self.options
+        options, first = self.options, min(self.options.samples, UNIT)
         return {
-            "formalgr": __version__,
-            "networks": {str(k): [source.sha256 for source in study.composed(k).sources] for k in study.classes},
-            "between": study.between,
-            "label rule": study.label_rule,
-            "one-hot": study.one_hot,
-            "prior": study.latent_prior,
+            **study_settings(self.study, options.local),
             "epsilon": str(self.epsilon),
             "delta": self.delta,
             "alpha": self.alpha,
             "samples": options.samples,
+            "rule": options.rule.value if options.sequential else "fixed number of samples",
             "seed": options.seed,
-            "latents": {str(label): digest for label, digest in self.latents.items()},
-            "require": options.local.require.name,
-            "semantics": options.local.semantics.name,
-            "solver": options.local.solver,
+            "latents": {str(label): self.latents(label, first) for label in self.study.classes},
         }
 
-
-@contextmanager
-def _open_ledger(claim: _Claim) -> Iterator[Ledger | None]:
-    if claim.options.directory is None:
-        yield None
-        return
-    directory = Path(claim.options.directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be used as a folder: {error.strerror or error}") from None
-    with Ledger(directory / "ledger.sqlite", claim.settings) as ledger:
-        yield ledger
+    def check(self, units: Iterator[Unit], number: int, take) -> None:
+        """Check units of work, at most `number` at a time being of use; `take` learns each one's records."""
+        checker = SampleChecker(self.study, self.epsilon, self.options.seed, self.options.local)
+        with closing(run(checker, units, min(self.options.jobs, max(1, number)))) as finished:
+            for unit, records in finished:
+                take(unit, records)
 
 
-def _key(label: int, index: int) -> str:
-    return f"{label}/{index}"
-
-
-def _missing(claim: _Claim, known: Mapping[str, SampleRecord]) -> list[Unit]:
+def _missing(claim: _Claim, book: Book) -> list[Unit]:
     """Units of the samples that have no record."""
     samples, units = claim.options.samples, []
     for label in claim.study.classes:
         for start in range(0, samples, UNIT):
             indices = range(start, min(start + UNIT, samples))
-            open_indices = tuple(index for index in indices if _key(label, index) not in known)
+            open_indices = tuple(index for index in indices if (label, index) not in book.known)
             units += [Unit(label, open_indices)] if open_indices else []
     return units
 
 
-def _check_samples(claim: _Claim, budget: Budget, progress: Progress, ledger: Ledger | None) -> list[SampleRecord]:
-    """Records of all samples, in order; decided ones go to the ledger as soon as their unit is done."""
-    study, options = claim.study, claim.options
-    checker = SampleChecker(study, claim.epsilon, options.seed, options.local)
-    known = {} if ledger is None else {k: SampleRecord.from_json(body) for k, body in ledger.all("sample").items()}
-    missing = _missing(claim, known)
-    total = options.samples * len(study.classes)
-
-    def report(note: str) -> None:
-        counts = Counter(record.verdict for record in known.values())
-        progress(
-            Tick("samples", total, counts[Verdict.HOLDS], counts[Verdict.VIOLATED], counts[Verdict.UNKNOWN], note)
-        )
+def _count(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult, list[SampleRecord]]]:
+    """Check all samples; decided ones go to the ledger as soon as their unit is done."""
+    missing = _missing(claim, book)
 
     def in_time() -> Iterator[Unit]:
         for unit in missing:
             if budget.expired:
                 return
-            yield replace(unit, budget=Budget(budget.remaining))
+            yield unit.within(budget.remaining)
 
-    report("starting")
-    with closing(run(checker, in_time(), min(options.jobs, max(1, len(missing))))) as finished:
-        for unit, records in finished:
-            known.update({_key(record.label, record.index): record for record in records})
-            if ledger is not None:
-                decided = [record for record in records if record.verdict is not Verdict.UNKNOWN]
-                ledger.put("sample", {_key(one.label, one.index): one.to_json() for one in decided})
-            report(f"class {unit.label}")
+    claim.check(in_time(), len(missing), book.take)
     for unit in missing:
         for record in unfinished(unit, Reason.TIMEOUT):
-            known.setdefault(_key(record.label, record.index), record)
-    return [known[_key(label, index)] for label in study.classes for index in range(options.samples)]
+            book.known.setdefault((record.label, record.index), record)
+    results = []
+    for label in claim.study.classes:
+        records = book.prefix(label, claim.options.samples)
+        counts = counts_of(records)
+        lower, upper, verdict = certify_class(counts, claim.delta, claim.alpha, claim.refute_alpha)
+        latents = claim.latents(label, len(records))
+        results.append((ClassResult(label, counts, lower, upper, verdict, latents), records))
+    return results
 
 
-def _conclude(claim: _Claim, records: Sequence[SampleRecord], budget: Budget) -> GlobalCertificate:
-    """Counts, bounds and verdicts from the records of a finished or stopped run."""
-    study, delta, alpha = claim.study, claim.delta, claim.alpha
-    classes, refute_alpha = [], refutation_alpha(alpha, len(study.classes))
-    for label in study.classes:
-        mine = [record for record in records if record.label == label]
-        verdicts = Counter(record.verdict for record in mine)
-        counts = Counts(
-            len(mine),
-            verdicts[Verdict.HOLDS],
-            verdicts[Verdict.VIOLATED],
-            verdicts[Verdict.UNKNOWN],
-            sum(record.misclassified for record in mine),
-        )
-        lower, upper, verdict = certify_class(counts, delta, alpha, refute_alpha)
-        classes.append(ClassResult(label, counts, lower, upper, verdict, claim.latents[label]))
+def _decide(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult, list[SampleRecord]]]:
+    """Check samples until every class is decided, or nothing more can decide it."""
+    options = claim.options
+    test = sequential_test(claim.delta, claim.alpha, options.samples, options.rule, claim.refute_alpha)
+    classes = {label: ClassProgress(label, test, options.local.seconds_per_query) for label in claim.study.classes}
+    schedule = Schedule(classes, budget)
+    for record in book.known.values():
+        classes[record.label].take(record, None)
+
+    def take(unit: Unit, records: list[SampleRecord]) -> None:
+        schedule.take(unit, records)
+        book.take(unit, records)
+
+    claim.check(schedule, options.jobs, take)
+    results = []
+    for label, one in classes.items():
+        seen, decision = one.seen, one.decision
+        interval = anytime_interval(one.not_proven[:seen], one.violated[:seen], claim.alpha)
+        records = book.prefix(label, seen)
+        results.append((
+            ClassResult(
+                label, counts_of(records), interval.lower, interval.upper, decision.verdict,
+                claim.latents(label, seen), decision.at if one.decided else None,
+            ),
+            records,
+        ))
+    return results
+
+
+def _conclude(
+    claim: _Claim, results: Sequence[tuple[ClassResult, list[SampleRecord]]], budget: Budget
+) -> GlobalCertificate:
+    """The overall verdict, what the local proofs are worth, and what was done."""
+    study, options = claim.study, claim.options
+    records = [record for _, mine in results for record in mine]
     proofs = [record.guarantee for record in records if record.verdict is not Verdict.UNKNOWN]
     stages = Counter(record.stage.value for record in records if record.stage is not None)
     seconds: Counter = Counter()
     for record in records:
         seconds.update({Stage[name].value: spent for name, spent in record.stage_seconds.items()})
-    networks = {source for label in study.classes for source in study.composed(label).sources}
-    notes = tuple(sorted({note for label in study.classes for note in study.composed(label).notes}))
     return GlobalCertificate(
-        overall([result.verdict for result in classes]),
+        overall([result.verdict for result, _ in results]),
         claim.epsilon,
-        delta,
-        alpha,
+        claim.delta,
+        claim.alpha,
         min(proofs, default=Guarantee.NONE),
-        tuple(classes),
+        tuple(result for result, _ in results),
         tuple(records),
         {stage.value: stages[stage.value] for stage in Stage},
         {"total": budget.elapsed, **dict(seconds)},
-        claim.options.seed,
-        tuple(sorted(networks, key=lambda source: source.path)),
-        notes,
-        claim.options.local.semantics,
+        options.seed,
+        study.sources,
+        study.notes,
+        options.local.semantics,
+        options.rule if options.sequential else None,
+        options.samples,
     )

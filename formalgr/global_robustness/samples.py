@@ -3,8 +3,10 @@
 In: Study, eps, sample indices. Out: SampleRecord. Trust: sound (records repeat what the pipeline proved or replayed).
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -25,16 +27,28 @@ UNIT = 100
 """Samples per unit of work: large enough to batch well, small enough to show progress; part of the seeded schedule."""
 
 
+def effort_seconds(effort: int | None) -> float:
+    """Seconds for each sample: 1, 4, 16, ... for effort 1, 2, 3, ...; None is all there is."""
+    return math.inf if effort is None else 4.0 ** (effort - 1)
+
+
 @dataclass(frozen=True)
 class Unit:
     """Samples of one class by their indices, to be done within the budget: what is left of the whole run.
 
     The budget counts from when the unit is handed out, also while a worker starts or takes over from a dead one.
+    `effort`: 0 for the cheap stages alone, k for all stages within `effort_seconds(k)` a sample, None for all that the
+    options allow.
     """
 
     label: int
     indices: tuple[int, ...]
     budget: Budget = field(default_factory=Budget)
+    effort: int | None = None
+
+    def within(self, seconds: float) -> "Unit":
+        """The same unit, handed out now with so many seconds."""
+        return replace(self, budget=Budget(seconds))
 
     def __str__(self):
         return f"{len(self.indices)} samples of class {self.label} from {self.indices[0]} on"
@@ -82,6 +96,12 @@ class SampleRecord:
             }
         )
 
+    def after(self, earlier: "SampleRecord | None") -> "SampleRecord":
+        """This record, with the time of an earlier try added."""
+        if earlier is None or not earlier.stage_seconds:
+            return self
+        return replace(self, stage_seconds=dict(Counter(earlier.stage_seconds) + Counter(self.stage_seconds)))
+
 
 def unfinished(unit: Unit, reason: Reason) -> list[SampleRecord]:
     """Records of samples that nobody checked: unknown, never dropped."""
@@ -103,12 +123,18 @@ class SampleChecker:
         network, unsafe = self.study.composed(unit.label), self.study.unsafe(unit.label)
         latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
         queries = [Query(latent_ball(latent, self.epsilon), unsafe) for latent in latents]
-        outcomes = verify_batch(network, queries, self.options, unit.budget)
+        outcomes = verify_batch(network, queries, self._options(unit.effort), unit.budget)
         wrong = _proven_wrong(network, [Query(latent_ball(latent, 0), unsafe) for latent in latents])
         return [
             _record(unit.label, index, outcome, k in wrong)
             for k, (index, outcome) in enumerate(zip(unit.indices, outcomes, strict=True))
         ]
+
+    def _options(self, effort: int | None) -> VerifyOptions:
+        if effort == 0:
+            return self.options.cheap()
+        limit = min(effort_seconds(effort), self.options.seconds_per_query)
+        return replace(self.options, seconds_per_query=limit)
 
 
 def _proven_wrong(network: Network, points: Sequence[Query]) -> set[int]:

@@ -97,6 +97,17 @@ class Study:
             told = ", ".join(f"{size} for class {labels[0]}" for size, labels in sizes.items())
             raise ModelError(f"the generators have different latent sizes ({told}); give each size a study of its own")
 
+    @property
+    def sources(self) -> tuple:
+        """The files of all networks, by path."""
+        found = {source for label in self.classes for source in self.composed(label).sources}
+        return tuple(sorted(found, key=lambda source: source.path))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the networks."""
+        return tuple(sorted({note for label in self.classes for note in self.composed(label).notes}))
+
     def unsafe(self, label: int) -> UnsafeSet:
         """The outputs that the classifier does not call `label`. Raises UsageError for an unknown label rule."""
         return wrong_label(label, self.composed(label).scores, self.label_rule)

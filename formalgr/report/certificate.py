@@ -26,6 +26,8 @@ def global_document(certificate: GlobalCertificate, provenance: Provenance, pair
         "confidence": 1.0 - certificate.alpha,
         "guarantee": GUARANTEES[certificate.guarantee],
         "semantics": certificate.semantics.value,
+        "rule": "fixed" if certificate.rule is None else certificate.rule.value,
+        "max_samples": certificate.most,
         "why": why_undecided(certificate),
         "classes": [_class(result) for result in certificate.classes],
         "stages": dict(certificate.stages),
@@ -50,6 +52,7 @@ def _class(result: ClassResult) -> dict:
         "delta_lower": result.delta_lower,
         "delta_upper": result.delta_upper,
         "verdict": result.verdict.value,
+        "decided_at": result.decided_at,
         "latents_sha256": result.latents_sha256,
     }
 

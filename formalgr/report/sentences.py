@@ -43,6 +43,18 @@ def overall_sentence(certificate: GlobalCertificate) -> str:
     return f"UNDECIDED at confidence {confidence}: {why_undecided(certificate)}."
 
 
+def bounds_sentence(certificate: GlobalCertificate) -> str:
+    """What the bounds of a class are, and what its verdict rests on where that is not the bounds."""
+    confidence = percent(1.0 - certificate.alpha)
+    if certificate.rule is None:
+        return f"bounds on delta: of the probability that a sample fails, each at confidence {confidence}"
+    return (
+        f"bounds on delta: of the probability that a sample fails, both together at confidence {confidence} whenever "
+        f"one stops; verdicts come from {certificate.rule.value} (certified) and the Beta mixture (refuted), which "
+        "decide sooner"
+    )
+
+
 def why_undecided(certificate: GlobalCertificate) -> str | None:
     """Why the verdict is undecided, and the way out; None when it is decided."""
     if certificate.verdict is not GlobalVerdict.UNDECIDED:
@@ -56,8 +68,11 @@ def why_undecided(certificate: GlobalCertificate) -> str | None:
         counted = ", ".join(f"{count}: {reason}" for reason, count in reasons(certificate).items())
         advice = "; allow more time" if Reason.TIMEOUT.value in counted else ""
         return f"{what}; unknown samples count against the claim ({counted}){advice}"
-    enough = samples_enough(certificate)
+    enough = None if certificate.rule is not None else samples_enough(certificate)
     hint = f": at the shares seen, -n {enough} with another --seed would decide" if enough else ""
+    if certificate.rule is not None:
+        taken = max(one.counts.samples for one in undecided)
+        return f"{what}; after {taken} samples it stays open, and a larger -n with another --seed may decide"
     return f"{what}; more samples narrow them{hint}"
 
 

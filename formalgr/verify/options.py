@@ -15,13 +15,17 @@ from formalgr.search.choose import PIECES
 SOLVERS = ("auto", "highs", "cbc", "z3")
 """What --solver takes: auto runs every stage, a name sends the query straight to that solver."""
 
+CHEAP_BOXES = 16
+"""Boxes per query in the cheap stages: more than most balls of a sampled class need."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
     """How hard to try. `seconds_per_query` limits each query, the Budget argument the whole batch.
 
     `smt_units`: z3 is asked where at most so many units are unstable; branch and bound asks it for at most
-    `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `require` turns a weaker proof into
+    `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `complete` False leaves the solvers out:
+    what branch and bound does not decide is UNKNOWN. `require` turns a weaker proof into
     UNKNOWN; `semantics` says of which arithmetic the verdict speaks (verify/float32.py); `judged`: a point counts only
     where a competition's judge would accept it (attacks/replay.py). Raises UsageError on an unknown solver or a
     negative limit.
@@ -36,10 +40,18 @@ class VerifyOptions:
     smt_units: int = 16
     exact_seconds: float = 5.0
     exact_cells: int = 64
+    complete: bool = True
     require: Guarantee = Guarantee.NONE
     semantics: Semantics = Semantics.REAL
     judged: bool = False
     seed: int = 0
+
+    def cheap(self) -> "VerifyOptions":
+        """The first stages only: points, root bounds, an attack, a few boxes. The same where one solver is asked for."""
+        if self.solver != "auto":
+            return self
+        boxes = min(CHEAP_BOXES, self.branch.branches_per_query)
+        return replace(self, complete=False, exact_cells=0, branch=replace(self.branch, branches_per_query=boxes))
 
     def with_memory(self, limit_bytes: int) -> "VerifyOptions":
         """The same within another memory limit: what all stages of a check may hold, besides the network itself."""

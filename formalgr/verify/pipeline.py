@@ -216,7 +216,7 @@ def _decide(batch: _Batch) -> None:
     """Run the stages in order of cost; fill every outcome."""
     _trivial(batch)
     if batch.options.solver == "auto":
-        for stage in (_centers, _branch, _solvers):
+        for stage in (_centers, _branch, _solvers) if batch.options.complete else (_centers, _branch):
             if batch.waiting and not batch.budget.expired:
                 try:
                     stage(batch)
