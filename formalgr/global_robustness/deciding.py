@@ -102,7 +102,7 @@ class ClassProgress:
         return candidates[efforts == np.min(efforts, initial=np.max(efforts, initial=0))][: min(UNIT, gap.missing)]
 
     def _size(self) -> int:
-        """New samples after which the test may decide, the share of failures so far telling which way; 0: it never will.
+        """New samples after which the test may decide, the share of failures so far telling how; 0: it never will.
 
         It certifies soonest when all of them are robust, and refutes soonest when all of them are violated.
         """

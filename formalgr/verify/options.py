@@ -47,7 +47,7 @@ class VerifyOptions:
     seed: int = 0
 
     def cheap(self) -> "VerifyOptions":
-        """The first stages only: points, root bounds, an attack, a few boxes. The same where one solver is asked for."""
+        """Points, root bounds, an attack and a few boxes: the first stages. The same where one solver is asked for."""
         if self.solver != "auto":
             return self
         boxes = min(CHEAP_BOXES, self.branch.branches_per_query)
