@@ -14,7 +14,7 @@ import numpy as np
 
 from formalgr.attacks.base import representable
 from formalgr.attacks.gradient import gradient, targets, worst_row
-from formalgr.core.box import Box, inward_float32
+from formalgr.core.box import Box, RationalBox, inward_float32
 from formalgr.graph.graph import Graph
 from formalgr.graph.network import own_outputs
 from formalgr.spec.robustness import latent_ball
@@ -23,12 +23,13 @@ from formalgr.spec.unsafe import UnsafeSet
 
 @dataclass(frozen=True)
 class Balls:
-    """Balls to stay in, their centers, and what is unsafe; box bounds and centers (batch, inputs) float64."""
+    """Balls (their parts within `domain`), their centers, and what is unsafe; bounds and centers (batch, inputs)."""
 
     graph: Graph
     unsafe: UnsafeSet
     box: Box
     centers: np.ndarray
+    domain: RationalBox | None = None
 
     def __getitem__(self, index) -> "Balls":
         return replace(self, box=self.box[index], centers=self.centers[index])
@@ -36,7 +37,8 @@ class Balls:
     def within(self, radii: np.ndarray) -> "Balls":
         """The same balls cut down to radii (batch,) no larger than theirs."""
         pairs = zip(self.centers, radii.tolist(), strict=True)
-        return replace(self, box=inward_float32([latent_ball(center, Fraction(radius)) for center, radius in pairs]))
+        balls = [latent_ball(center, Fraction(radius), self.domain) for center, radius in pairs]
+        return replace(self, box=inward_float32(balls))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """L-infinity distance from the centers, (batch,)."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "correctness": "how often is each class right on what its generator produces (Def. 1)?",
+    "acas": "ACAS Xu: is an advisory the same all around five points, how far, and do the outputs stay close?",
 }
 """Every experiment, its module in cli/experiments, and what it asks."""
 

@@ -148,7 +148,7 @@ class RationalBox:
         """Whether no point lies in the box."""
         return any(low > high for low, high in zip(self.lower, self.upper, strict=True))
 
-    def within(self, lower: Sequence[float], upper: Sequence[float]) -> "RationalBox":
+    def within(self, lower: Sequence[float | Fraction], upper: Sequence[float | Fraction]) -> "RationalBox":
         """The points of the box that lie between lower and upper (inputs,) too; it may be empty."""
         return RationalBox(
             tuple(max(a, Fraction(b)) for a, b in zip(self.lower, lower, strict=True)),

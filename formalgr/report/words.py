@@ -36,6 +36,10 @@ STAGES = {
 }
 
 
+WORDS = {**{verdict: word for word, verdict in VERDICTS.items()}, Verdict.UNKNOWN: "unknown"}
+"""A verdict's word where it does not matter why it is unknown."""
+
+
 def verdict_word(outcome: Outcome) -> str:
     """sat for VIOLATED, unsat for HOLDS, timeout for UNKNOWN because of the time limit, else unknown."""
     if outcome.verdict is Verdict.VIOLATED:

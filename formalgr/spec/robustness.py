@@ -28,17 +28,20 @@ def radius_of(epsilon: float | str | Fraction) -> Fraction:
     return value
 
 
-def latent_ball(center: Sequence[float] | np.ndarray, epsilon: float | str | Fraction) -> RationalBox:
-    """The closed ball {z' : ||z' - center||_inf <= epsilon}, exactly; `center` (latent,) is flattened.
+def latent_ball(
+    center: Sequence[float | Fraction] | np.ndarray, epsilon: float | str | Fraction, domain: RationalBox | None = None
+) -> RationalBox:
+    """The closed ball {z' : ||z' - center||_inf <= epsilon}, exactly, or its part within `domain`.
 
-    Raises UsageError when the radius is negative or the center is not finite.
+    `center` (latent,) is flattened. Raises UsageError when the radius is negative or the center is not finite.
     """
     radius = radius_of(epsilon)
     flat = np.asarray(center).reshape(-1).tolist()
     if not all(math.isfinite(x) for x in flat):
         raise UsageError("the center of a ball must be finite")
     exact = [Fraction(x) for x in flat]
-    return RationalBox(tuple(x - radius for x in exact), tuple(x + radius for x in exact))
+    ball = RationalBox(tuple(x - radius for x in exact), tuple(x + radius for x in exact))
+    return ball if domain is None else ball.within(domain.lower, domain.upper)
 
 
 def wrong_label(label: int, classes: int, rule: str = "argmax") -> UnsafeSet:
@@ -61,6 +64,23 @@ def wrong_label(label: int, classes: int, rule: str = "argmax") -> UnsafeSet:
         row[label], row[other] = sign, -sign
         polytopes.append(Polytope((tuple(row),), (Fraction(0),), (False,)))
     return UnsafeSet(tuple(polytopes), classes)
+
+
+def changed_outputs(values: Sequence[Fraction], epsilon: float | str | Fraction) -> UnsafeSet:
+    """The outputs of which at least one is `epsilon` or farther away from its value in `values` (outputs,).
+
+    Katz et al. 2017 (Towards Proving the Adversarial Robustness of Deep Neural Networks): confidence-local robustness
+    holds where no output lies in this set. Raises UsageError unless epsilon is finite and > 0.
+    """
+    distance = radius_of(epsilon)
+    if distance == 0:
+        raise UsageError("epsilon must be > 0: no output stays closer than 0 to its value")
+    polytopes = []
+    for place, value in enumerate(values):
+        for sign in (1, -1):  # sign * (y - value) >= distance
+            row = tuple(Fraction(-sign if k == place else 0) for k in range(len(values)))
+            polytopes.append(Polytope((row,), (-distance - sign * value,), (False,)))
+    return UnsafeSet(tuple(polytopes), len(values))
 
 
 def local_robustness(

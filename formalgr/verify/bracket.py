@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from formalgr.core.box import RationalBox
 from formalgr.core.errors import InputError, ModelError, Refused, UsageError
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Semantics
 from formalgr.spec.robustness import radius_of
@@ -55,13 +56,15 @@ class RadiusBracket:
 class RadiusOptions:
     """How far and how fine: radii up to `max_epsilon`, brackets no wider than `tolerance` (default max_epsilon / 1000).
 
-    `local` steers the checks; its seconds_per_query limits each latent, all radii together. Raises UsageError unless
-    both radii are > 0 and the semantics is real: root bounds and replays speak of the reals.
+    `local` steers the checks; its seconds_per_query limits each latent, all radii together. With a `domain` only the
+    inputs within it count. Raises UsageError unless both radii are > 0 and the semantics is real: root bounds and
+    replays speak of the reals.
     """
 
     max_epsilon: float | str | Fraction = Fraction(1)
     tolerance: float | str | Fraction | None = None
     local: VerifyOptions = field(default_factory=VerifyOptions)
+    domain: RationalBox | None = None
 
     def __post_init__(self):
         if self.local.semantics is not Semantics.REAL:

@@ -15,7 +15,7 @@ import numpy as np
 
 from formalgr.bounds.base import rows_of
 from formalgr.core.arrays import NUMPY
-from formalgr.core.box import Box, outward
+from formalgr.core.box import RationalBox, outward
 from formalgr.core.budget import Budget
 from formalgr.core.linear import LinearForm
 from formalgr.graph.graph import Graph
@@ -53,12 +53,16 @@ class _Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Climbs from small radii to larger ones, `rounds` batches at most; radii are caps or multiples of `step`."""
+    """Climbs from small radii to larger ones, `rounds` batches at most; radii are caps or multiples of `step`.
+
+    With a `domain`, only the parts of the balls within it count.
+    """
 
     graph: Graph
     unsafe: UnsafeSet
     step: Fraction
     options: BranchOptions
+    domain: RationalBox | None = None
     rounds: int = 8
 
     def climb(
@@ -108,26 +112,28 @@ class Ladder:
             if budget.expired:
                 found += [Fraction(0)] * len(part)
                 continue
-            box = outward([latent_ball(rung.center, rung.trial) for rung in part])
+            box = outward([latent_ball(rung.center, rung.trial, self.domain) for rung in part])
             try:
                 form, _, _ = choice.relaxer.bound(box, None)
             except MemoryError:
                 found += [Fraction(0)] * len(part)
                 continue
-            radii = [self._reach(rung, radius) for rung, radius in zip(part, self._radii(form, box), strict=True)]
-            inner = outward([latent_ball(rung.center, radius) for rung, radius in zip(part, radii, strict=True)])
+            centers = np.stack([rung.center for rung in part])
+            radii = [self._reach(rung, radius) for rung, radius in zip(part, self._radii(form, centers), strict=True)]
+            pairs = zip(part, radii, strict=True)
+            inner = outward([latent_ball(rung.center, radius, self.domain) for rung, radius in pairs])
             safe = ~np.any(self.unsafe.open_polytopes(inner.minimum(form)), axis=1)
             found += [radius if ok else Fraction(0) for radius, ok in zip(radii, safe.tolist(), strict=True)]
         return found
 
-    def _radii(self, form: LinearForm, box: Box) -> list[float]:
+    def _radii(self, form: LinearForm, centers: np.ndarray) -> list[float]:
         """What the forms promise per latent, in plain floats: least over polytopes of the best row, (batch,)."""
         slope = form.flat()
-        level = np.sum(slope * box.center[:, None, :], axis=2) + form.constant - form.error
+        level = np.sum(slope * centers[:, None, :], axis=2) + form.constant - form.error
         size = np.sum(np.abs(slope), axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):
             reach = np.where(level > 0.0, level / size, 0.0)
-        best = np.full(len(box), np.inf)
+        best = np.full(len(centers), np.inf)
         for index in range(len(self.unsafe.polytopes)):
             best = np.minimum(best, np.max(reach[:, self.unsafe.owners == index], axis=1, initial=0.0))
         return best.tolist()

@@ -20,6 +20,7 @@ from formalgr.attacks.nearest import Balls, MoveCloser
 from formalgr.attacks.replay import Replayer
 from formalgr.core.box import inward_float32
 from formalgr.core.budget import Budget
+from formalgr.core.errors import InputError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Guarantee, Outcome, Verdict
@@ -46,11 +47,14 @@ def radius_brackets(
 ) -> tuple[RadiusBracket, ...]:
     """lower < R(z) <= upper for each latent of (number, inputs), in order; see RadiusBracket.
 
-    A spent budget leaves the best brackets so far. Raises InputError for latents that are no finite numbers, ModelError
-    when they or the unsafe set do not fit the network.
+    A spent budget leaves the best brackets so far. Raises InputError for latents that are no finite numbers or lie
+    outside the domain, ModelError when they or the unsafe set do not fit the network.
     """
     run = _Run(network, unsafe, options or RadiusOptions(), budget or Budget())
     states = [Latent(center) for center in exact_latents(latents, network.graph.inputs)]
+    for number, state in enumerate(states):
+        if run.query(state, Fraction(0)).box.empty:
+            raise InputError(f"latent {number} lies outside the domain")
 
     def report(note: str) -> None:
         done = [state for state in states if not run.pace.open(state)]
@@ -83,7 +87,7 @@ class _Run:
 
     def query(self, latent: Latent, radius: Fraction) -> Query:
         """The query of one ball."""
-        return Query(latent_ball(latent.center, radius), self.unsafe)
+        return Query(latent_ball(latent.center, radius, self.options.domain), self.unsafe)
 
     def ask(self, latents: list[Latent], radii: Sequence[Fraction], seconds: float = math.inf) -> list[Outcome]:
         """One complete check per latent, all in one batch; every outcome is learnt."""
@@ -101,9 +105,9 @@ class _Run:
 
     def balls(self, latents: list[Latent]) -> Balls:
         """The balls of the largest radius."""
-        box = inward_float32([latent_ball(latent.center, self.options.max_epsilon) for latent in latents])
+        box = inward_float32([self.query(latent, self.options.max_epsilon).box for latent in latents])
         centers = np.stack([latent.center for latent in latents])
-        return Balls(self.network.graph, self.unsafe, box, centers)
+        return Balls(self.network.graph, self.unsafe, box, centers, self.options.domain)
 
     def attack(self, latents: list[Latent]) -> None:
         """Counterexamples on smaller and smaller balls: each lies halfway between the last miss and the last find."""
@@ -154,7 +158,7 @@ class _Run:
         if not latents or unlimited or local.solver != "auto" or local.require > Guarantee.FLOAT_SOUND:
             return
         started = self.budget.elapsed
-        ladder = Ladder(self.network.graph, self.unsafe, self.options.step, local.branch)
+        ladder = Ladder(self.network.graph, self.unsafe, self.options.step, local.branch, self.options.domain)
         caps = [self.pace.target(latent) for latent in latents]
         proven = ladder.climb(np.stack([latent.center for latent in latents]), caps, self.budget)
         for latent, (radius, seconds) in zip(latents, proven, strict=True):
