@@ -20,12 +20,13 @@ from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
 from formalgr.search.choose import PIECES, choose
+from formalgr.search.chunk import Chunk, forget, joined
 from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
+from formalgr.search.implied import Implications
 from formalgr.search.leaf import solve_leaf
 from formalgr.search.phases import gains, split_phases
 from formalgr.search.relax import State as Inherited
-from formalgr.search.relax import join_states
 from formalgr.spec.unsafe import UnsafeSet
 
 
@@ -103,42 +104,6 @@ class Helpers:
     report: Callable[[SearchResult], None]
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Boxes on the stack, the queries that they belong to, and what they inherit."""
-
-    box: Box
-    owner: np.ndarray
-    state: Inherited | None
-
-    def __getitem__(self, index) -> "_Chunk":
-        return _Chunk(self.box[index], self.owner[index], None if self.state is None else self.state[index])
-
-
-def _joined(parts: list[_Chunk]) -> _Chunk:
-    """One chunk of several."""
-    if len(parts) == 1:
-        return parts[0]
-    box = Box(*(np.concatenate([getattr(p.box, end) for p in parts]) for end in ("lower", "upper")))
-    try:
-        state = join_states([p.state for p in parts])
-    except MemoryError:
-        state = None
-    return _Chunk(box, np.concatenate([p.owner for p in parts]), state)
-
-
-def _forget(stack: list[_Chunk], limit: int) -> None:
-    """Drop inherited systems, the oldest first, until the rest fits into `limit` bytes."""
-    sizes = [0 if chunk.state is None else chunk.state.nbytes for chunk in stack]
-    total = sum(sizes)
-    for index, size in enumerate(sizes):
-        if total <= limit:
-            return
-        if size:
-            stack[index] = _Chunk(stack[index].box, stack[index].owner, None)
-            total -= size
-
-
 class BranchAndBound:
     """The search on one graph and one unsafe set; `run` takes a batch of queries."""
 
@@ -150,6 +115,7 @@ class BranchAndBound:
         self._rows = rows_of(unsafe, arrays)
         self._choice = choose(self._graph, self._rows, options.memory_bytes, options.batch)
         self._most = 64 * options.batch
+        self._implied = Implications(unsafe, arrays)
 
     @property
     def why(self) -> str:
@@ -166,8 +132,8 @@ class BranchAndBound:
             np.zeros(number, dtype=np.float64),
         )
         waiting = np.ones(number, dtype=np.int64)
-        stack: list[_Chunk] = []
-        roots = _Chunk(box, np.arange(number, dtype=np.int64), None)
+        stack: list[Chunk] = []
+        roots = Chunk(box, np.arange(number, dtype=np.int64), None)
         start = 0
         while start < number and not budget.expired:
             part = roots[start : start + self._limit(None)]
@@ -197,7 +163,7 @@ class BranchAndBound:
         if left.size:
             result.states[left[helpers.attack(left, min(attacks, self._options.attack_doublings))]] = State.VIOLATED
 
-    def _advance(self, chunk: _Chunk, stack: list[_Chunk], waiting, result: SearchResult, helpers, budget) -> None:
+    def _advance(self, chunk: Chunk, stack: list[Chunk], waiting, result: SearchResult, helpers, budget) -> None:
         """Bound one batch, put its children on the stack and settle its queries."""
         started = budget.elapsed
         try:
@@ -212,22 +178,22 @@ class BranchAndBound:
         if children is not None:
             np.add.at(waiting, children.owner, 1)
             stack.append(children)
-            _forget(stack, self._options.memory_bytes // 2)
+            forget(stack, self._options.memory_bytes // 2)
         np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
         for query, cell in cells:
             self._settle(query, cell, helpers, result)
         self._close(result, chunk.owner, waiting, helpers)
         helpers.report(result)
 
-    def _retreat(self, chunk: _Chunk, stack: list[_Chunk], waiting: np.ndarray, result: SearchResult) -> None:
+    def _retreat(self, chunk: Chunk, stack: list[Chunk], waiting: np.ndarray, result: SearchResult) -> None:
         """Memory ran out over a batch: smaller batches, then cheaper bounds of a box, then no answer for its query."""
-        _forget(stack, 0)
+        forget(stack, 0)
         self._most = max(1, min(self._most, len(chunk.owner)) // 2)
         smaller = self._choice.smaller()
         if len(chunk.owner) > 1:
             stack += [chunk[: self._most], chunk[self._most :]]
         elif chunk.state is not None:
-            stack.append(_Chunk(chunk.box, chunk.owner, None))
+            stack.append(Chunk(chunk.box, chunk.owner, None))
         elif smaller is not None:
             self._choice = smaller
             stack.append(chunk)
@@ -235,7 +201,7 @@ class BranchAndBound:
             waiting[chunk.owner] -= 1
             result.give_up(int(chunk.owner[0]), Reason.MEMORY)
 
-    def _pop(self, stack: list[_Chunk], result: SearchResult, waiting: np.ndarray) -> _Chunk | None:
+    def _pop(self, stack: list[Chunk], result: SearchResult, waiting: np.ndarray) -> Chunk | None:
         """One batch from the top of the stack, without boxes of queries that are decided by now."""
         parts, size = [], 0
         limit = self._limit(stack[-1].state)
@@ -258,7 +224,7 @@ class BranchAndBound:
             size += len(top.owner)
         if not parts:
             return None
-        return _joined(parts)
+        return joined(parts)
 
     def _limit(self, state: Inherited | None) -> int:
         """How many boxes make a batch."""
@@ -294,8 +260,11 @@ class BranchAndBound:
             elif result.seconds[query] >= self._options.seconds_per_query:
                 result.give_up(query, Reason.TIMEOUT)
 
-    def _step(self, chunk: _Chunk, helpers: Helpers, result: SearchResult) -> tuple[_Chunk | None, list]:
+    def _step(self, chunk: Chunk, helpers: Helpers, result: SearchResult) -> tuple[Chunk | None, list]:
         """Bound one batch; the children of what stays open, and (query, box) of boxes too small to split."""
+        root, chunk = chunk.state is None, self._implied.left(chunk)
+        if not len(chunk.owner):
+            return None, []
         form, lower, state = self._choice.relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
         still = self._open(lower)
@@ -306,7 +275,7 @@ class BranchAndBound:
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         if lower.shape[1] > self._unsafe.rows:
             still &= ~excluded(box, form, self._unsafe.owners, still)
-            self._leaves(_Chunk(box, owner, state[left]), form, still, helpers, result)
+            self._leaves(Chunk(box, owner, state[left]), form, still, helpers, result)
         self._try_points(box, owner, form, lower, helpers, result)
         # a box that contraction cut is bounded once more: over a tiny one the bounds are as good as the values
         smallest = self._options.smallest_width * (1.0 + np.max(np.abs(box.upper), axis=1))
@@ -317,17 +286,18 @@ class BranchAndBound:
         blurred = np.nonzero(~exact & ~closed & ~cut & self._within_rounding(form, lower, still))[0]
         if blurred.size:
             units = self._choice.relaxer.unstable(box[blurred], None if state is None else state[left[blurred]])
-            exact[blurred] = units <= self._options.exact_units
+            exact[blurred] = units <= (0 if self._implied.limited(state) else self._options.exact_units)
         cells = [(int(owner[k]), box[k : k + 1]) for k in np.nonzero(exact & ~closed)[0].tolist()]
         keep = np.nonzero(~closed & ~exact & (result.states[owner] == State.OPEN))[0]
         if keep.size == 0:
             return None, cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         rows = still[keep][:, self._unsafe.owners].astype(np.float64)
-        state = None if state is None else state[left[keep]]
-        return self._children(_Chunk(box[keep], owner[keep], state), form, lower[keep], rows), cells
+        part = Chunk(box[keep], owner[keep], None if state is None else state[left[keep]])
+        part, again = self._implied.narrowed(part, root, cut[keep])
+        return self._children(part, form, lower[keep], rows, again), cells
 
-    def _leaves(self, chunk: _Chunk, form: LinearForm, still: np.ndarray, helpers: Helpers, result) -> None:
+    def _leaves(self, chunk: Chunk, form: LinearForm, still: np.ndarray, helpers: Helpers, result) -> None:
         """Close polytopes of boxes without unstable units, in place in `still`, or confirm the points they leave."""
         units = self._choice.relaxer.unstable(chunk.box, chunk.state)
         limits = np.ones(form.constant.shape[1] - self._unsafe.rows, dtype=bool)
@@ -343,33 +313,49 @@ class BranchAndBound:
             elif helpers.confirm(query, point):
                 result.states[query] = State.VIOLATED
 
-    def _children(self, chunk: _Chunk, form: LinearForm, lower: np.ndarray, rows: np.ndarray) -> _Chunk:
-        """Children that cover the boxes: by phases of units where that promises more than by halves of the box."""
-        units = self._phases(chunk, rows)
-        by_phase, by_input = np.nonzero(units >= 0)[0], np.nonzero(units < 0)[0]
+    def _children(self, chunk: Chunk, form: LinearForm, lower: np.ndarray, rows: np.ndarray, again) -> Chunk:
+        """Children that cover the boxes: by phases of units where that promises more than by halves of the box.
+
+        again (batch,): boxes that are their own only child.
+        """
+        units = self._phases(chunk, form, rows)
+        by_phase, by_input = np.nonzero((units >= 0) & ~again)[0], np.nonzero((units < 0) & ~again)[0]
         parts = []
+        if np.any(again):
+            same = chunk[np.nonzero(again)[0]]
+            parts.append(Chunk(same.box, same.owner, self._choice.relaxer.descend(same.state)))
         if by_phase.size:
             twice = np.concatenate([by_phase, by_phase])
             split = split_phases(chunk.state[by_phase], units[by_phase])
-            parts.append(_Chunk(chunk.box[twice], chunk.owner[twice], self._choice.relaxer.descend(split)))
+            parts.append(Chunk(chunk.box[twice], chunk.owner[twice], self._choice.relaxer.descend(split)))
         if by_input.size:
             own = rows.shape[1]
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
             some = chunk[by_input]
             children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input])
             state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
-            parts.append(_Chunk(children, some.owner[parents], state))
-        return _joined(parts)
+            parts.append(Chunk(children, some.owner[parents], state))
+        return joined(parts)
 
-    def _phases(self, chunk: _Chunk, rows: np.ndarray) -> np.ndarray:
-        """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead."""
+    def _phases(self, chunk: Chunk, form: LinearForm, rows: np.ndarray) -> np.ndarray:
+        """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead.
+
+        Phases are split with many inputs, where few units are left, and where limits are propagated and one unit costs
+        more than the rows vary over the box.
+        """
         none = np.full(len(chunk.owner), -1)
         if chunk.state is None:
             return none
         few = self._choice.relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
-        if chunk.box.inputs > self._options.phase_inputs:
-            few[:] = True
-        return np.where(few, gains(chunk.state, rows)[0], -1) if np.any(few) else none
+        few |= chunk.box.inputs > self._options.phase_inputs
+        favour = self._implied.pressure(chunk)
+        if not np.any(few) and favour is None:
+            return none
+        units, costs = gains(chunk.state, rows, favour)
+        if favour is not None:
+            width = (chunk.box.upper - chunk.box.lower)[:, None, :]
+            few |= costs > np.max(np.sum(np.abs(form.flat()) * width, axis=2)[:, : rows.shape[1]] * rows, axis=1)
+        return np.where(few, units, -1)
 
     def _open(self, lower: np.ndarray) -> np.ndarray:
         """Polytopes that the minima of all rows leave open, (batch, polytopes); limits are beyond the unsafe rows."""
@@ -383,10 +369,14 @@ class BranchAndBound:
         return ~np.any(self._open(lower + 2.0 * form.error) & still, axis=1)
 
     def _try_points(self, box: Box, owner: np.ndarray, form: LinearForm, lower: np.ndarray, helpers, result) -> None:
-        """Look for violations at the center and at the corner that the worst row points to; one replay per query."""
-        worst = np.argmin(lower[:, : self._unsafe.rows], axis=1)
-        corner = box.minimiser(form)[np.arange(len(box)), worst]
-        points = np.concatenate([box.center, corner])
+        """Look for violations at centers and at the corners that the worst row points to, where limits are known those
+        of all rows together; one replay per query."""
+        own, every = self._unsafe.rows, np.arange(len(box))
+        points = [box.center, box.minimiser(form)[every, np.argmin(lower[:, :own], axis=1)]]
+        if lower.shape[1] > own:
+            slope = np.sum(form.flat()[:, :own], axis=1)
+            points.append(np.where(slope > 0.0, box.lower, box.upper))
+        points = np.concatenate(points)
         excess = self._unsafe.excess(to_numpy(self._graph.evaluate(self._arrays.asarray(points))))
         tried = set()
         for index in np.argsort(excess).tolist():

@@ -18,12 +18,12 @@ from formalgr.core.folded import Block, FoldedSystem, size_of
 from formalgr.search.relax import State
 
 
-def gains(state: State, open_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gains(state: State, open_rows: np.ndarray, favour: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The unit of each box whose relaxation costs the open rows most, and what it costs; -1 and 0 where none can split.
 
     open_rows (batch, rows) counts rows. A unit in [l, u] is relaxed by at most min(-l, u) below and -l u / (u - l)
     above (Bunel et al. 2020, the score of Kouvaros & Lomuscio in its simplest form). Units that reach a finite cap are
-    left to splits of the box.
+    left to splits of the box. favour (batch, inputs) >= 0: units of which it favours the inputs are preferred.
     """
     costs = []
     for block, (lower, upper), pulled in zip(state.system.blocks, state.bounds, state.pulled, strict=True):
@@ -35,7 +35,12 @@ def gains(state: State, open_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         above, below = -low * high / width, np.minimum(-low, high)
         used = weight[:, :, : open_rows.shape[1]]
         cost = np.where(used < 0.0, -used * above[:, :, None], used * below[:, :, None])
-        costs.append(np.where(bent, np.sum(cost * open_rows[:, None, :], axis=2), 0.0))
+        total = np.sum(cost * open_rows[:, None, :], axis=2)
+        if favour is not None:
+            reads = np.abs(to_numpy(block.weights))
+            share = np.sum(reads[:, :, : favour.shape[1]] * favour[:, None, :], axis=2)
+            total = total * (1.0 + share / np.maximum(np.sum(reads, axis=2), 1e-300))
+        costs.append(np.where(bent, total, 0.0))
     if not costs:
         return np.full(len(open_rows), -1), np.zeros(len(open_rows), dtype=np.float64)
     cost = np.concatenate(costs, axis=1)

@@ -85,7 +85,7 @@ def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
         if units.shape[1] == 0:
             continue
         mask = xp.asarray(valid, device=getattr(lower, "device", None))
-        blocks.append(_masked(rows[which, units], mask))
+        blocks.append(masked(rows[which, units], mask))
         kept_bounds.append(tuple(xp.where(mask, end[which, units], -1.0) for end in (lower, upper)))
         sizes.append(xp.where(mask, size[which, units], 1.0))
         reach = xp.concat([reach, blocks[-1].values(kept_bounds[-1][1])], axis=1)
@@ -94,7 +94,7 @@ def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
     return FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(sizes)), kept_bounds
 
 
-def _masked(block: Block, mask) -> Block:
+def masked(block: Block, mask) -> Block:
     """The block with padding rows 0 . (z, y) - 1 where the mask is false."""
     xp = namespace(block.weights)
     return Block(
