@@ -83,13 +83,13 @@ def run(session: Session) -> int:
     from formalgr.cli.models import completed, study_of
 
     args = completed(session.args, session.args.study)
-    for name in ("epsilon",) if args.mass else ("epsilon", "delta"):
+    for name in ("epsilon",) if args.mass or args.hybrid else ("epsilon", "delta"):
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
     session = replace(session, args=args)
     if args.export is not None:
         return _export(session, study_of(args))
-    if args.mass:
+    if args.mass or args.hybrid:
         from formalgr.cli.mass import run_mass
 
         return run_mass(session, study_of(args))

@@ -10,6 +10,7 @@ from formalgr.cli.certifying import local_options
 from formalgr.cli.session import Session
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Guarantee, Semantics
+from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions, latent_mass
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
@@ -22,16 +23,30 @@ from formalgr.report.mass import mass_document, mass_sentences, mass_table
 def run_mass(session: Session, study: Study) -> int:
     """Measure, draw, write and print; returns the exit code."""
     args = session.args
-    local = local_options(session)
+    local = local_options(session, args.jobs or 1)
     if local.semantics is not Semantics.REAL:
         raise UsageError("proven mass is over the reals; --semantics float32 is for sampling")
     if local.require > Guarantee.FLOAT_SOUND:
         raise UsageError("the proofs of --mass and --hybrid are float-sound; --require exact would leave none")
     if args.out is not None:
         check_folder(args.out)
+    if args.mass and args.hybrid:
+        raise UsageError("--hybrid samples what --mass leaves open: give one of them")
     options = MassOptions(gap=args.gap, delta=args.delta, directory=args.out, branch=local.branch)
     with session.display() as display:
-        result = latent_mass(study, args.epsilon, options, session.budget, display)
+        if args.mass:
+            result = latent_mass(study, args.epsilon, options, session.budget, display)
+        else:
+            both = HybridOptions(
+                regions=options,
+                region_seconds=args.region_seconds,
+                alpha=args.alpha,
+                samples=args.samples or HybridOptions.samples,
+                seed=args.seed,
+                jobs=args.jobs or 1,
+                local=local,
+            )
+            result = hybrid_mass(study, args.epsilon, both, session.budget, display)
     maps = {} if args.out is None else _maps(args.out, study, result)
     provenance = report_json.Provenance(
         sources=result.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed

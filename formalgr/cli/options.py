@@ -236,10 +236,22 @@ def add_mass_options(parser: Parser) -> None:
         "their mass; no sampling, no confidence level (--delta is optional)",
     )
     group.add_argument(
+        "--hybrid",
+        action="store_true",
+        help="the same, and then sample the rest: -n latents of the regions that stay open, at confidence 1 - alpha",
+    )
+    group.add_argument(
         "--gap",
         type=share,
         metavar="G",
         help="width of the bounds where regions are enough (default: as wide as decides --delta, else 0.001)",
+    )
+    group.add_argument(
+        "--region-seconds",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="with --hybrid: limit of the regions of one class (default 10)",
     )
 
 

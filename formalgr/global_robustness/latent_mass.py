@@ -8,7 +8,6 @@ The rest is narrowed where it is largest: sampled points of it vote for the open
 """
 
 import base64
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +24,12 @@ from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Guarantee
 from formalgr.global_robustness.binomial import check_delta
-from formalgr.global_robustness.cover import Cover, cover, joined
 from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.judge import BoxJudge
-from formalgr.global_robustness.mass import HALF_WIDTH, Mass, Measure
+from formalgr.global_robustness.mass import HALF_WIDTH, Measure
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall
 from formalgr.global_robustness.partition import Partition
+from formalgr.global_robustness.regions import Measured, measured, votes
 from formalgr.global_robustness.study import Study
 from formalgr.runs.ledger import Ledger
 from formalgr.search.bab import BranchOptions
@@ -41,84 +40,6 @@ MOST_LATENTS = 4
 
 GROWTH, FEWEST = 1.5, 64
 """The gap is measured again when so many times the boxes have been bounded, and so many at least."""
-
-VOTERS = 4096
-"""Points of what is open that vote for the boxes to be cut next."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a partition says of F(eps): mass that surely fails, mass that is surely robust, mass of neither.
-
-    `regions` holds the disjoint boxes; `open_` counts also what lies beyond all boxes.
-    """
-
-    epsilon: Fraction
-    regions: Cover
-    failing: Mass
-    robust: Mass
-    open_: Mass
-
-    @property
-    def lower(self) -> float:
-        """m_F <= F(eps)."""
-        return self.failing.lower
-
-    @property
-    def upper(self) -> float:
-        """F(eps) <= 1 - m_R."""
-        return min(1.0, math.nextafter(1.0 - self.robust.lower, math.inf))
-
-    @property
-    def gap(self) -> float:
-        """upper - lower."""
-        return self.upper - self.lower
-
-
-def measured(partition: Partition, epsilon: Fraction) -> Measured:
-    """The latents of a partition by what is known of their balls of radius eps."""
-    wrong, right, open_, points = partition.wrong, partition.right, partition.open_, partition.points
-    measure, whole = partition.measure, partition.measure.whole(epsilon)
-    if epsilon:
-        known = points[~np.isnan(points[:, 0])]
-        regions = cover(whole, joined([wrong, Box(known, known)]), open_, epsilon)
-    else:
-        regions = Cover(wrong, right, open_)
-    failing, robust, neither = (
-        measure.of(box).total() for box in (regions.failing, regions.robust, regions.open_)
-    )
-    beyond = min(1.0, math.nextafter(neither.upper + measure.outside(whole), math.inf))
-    return Measured(epsilon, regions, failing, robust, Mass(neither.lower, beyond))
-
-
-def votes(partition: Partition, found: Measured, random: np.random.Generator) -> np.ndarray:
-    """How much open mass would be decided if each of the open boxes were, roughly, (boxes,): scores for `weigh`.
-
-    Points drawn from the open regions share their mass among the boxes within eps of them.
-    """
-    from scipy.spatial import cKDTree
-
-    open_, boxes, epsilon = found.regions.open_, partition.open_, float(found.epsilon)
-    mass, result = partition.measure.about(open_), np.zeros(len(boxes), dtype=np.float64)
-    total = float(np.sum(mass))
-    if not total > 0.0:
-        return result
-    chosen = random.choice(len(open_), VOTERS, p=mass / total)
-    voters = random.uniform(open_.lower[chosen], open_.upper[chosen])
-    center, half = boxes.center, 0.5 * (boxes.upper - boxes.lower)
-    size = np.ceil(np.log2(np.max(half, axis=1)))
-    pairs = []
-    for value in np.unique(size).tolist():
-        mine = np.nonzero(size == value)[0]
-        near = cKDTree(voters).sparse_distance_matrix(
-            cKDTree(center[mine]), epsilon + 2.0**value, p=np.inf, output_type="ndarray"
-        )
-        voter, box = near["i"], mine[near["j"]]
-        within = np.all(np.abs(voters[voter] - center[box]) <= half[box] + epsilon, axis=1)
-        pairs.append((voter[within], box[within]))
-    voter, box = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    crowd = np.bincount(voter, minlength=VOTERS)[voter]
-    return np.bincount(box, total / VOTERS / crowd, minlength=len(boxes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +136,7 @@ def latent_mass(
 
     A spent budget leaves wider bounds, which are as true. Raises UsageError on eps outside [0, 8), on more latents.
     """
-    options, budget, radius = options or MassOptions(), budget or Budget(), _radius(epsilon)
+    options, budget, radius = options or MassOptions(), budget or Budget(), mass_radius(epsilon)
     study.check()
     for label in study.classes:
         latents = study.prior(label).latent
@@ -228,7 +149,7 @@ def latent_mass(
         classes = []
         for place, label in enumerate(study.classes):
             share = budget.within(budget.remaining / (len(study.classes) - place))
-            search = _Search(study, label, radius, options, ledger)
+            search = Search(study, label, radius, options, ledger)
             classes.append(search.run(share, progress))
     return conclusion(study, radius, options.delta, None, classes)
 
@@ -250,7 +171,8 @@ def conclusion(
     )
 
 
-def _radius(epsilon: float | str | Fraction) -> Fraction:
+def mass_radius(epsilon: float | str | Fraction) -> Fraction:
+    """The radius as a rational. Raises UsageError unless it is in [0, 8)."""
     radius = radius_of(epsilon)
     if not radius < HALF_WIDTH:
         raise UsageError(f"epsilon must be below {HALF_WIDTH} for proven mass, got {epsilon}")
@@ -290,7 +212,7 @@ def unpacked(body: dict) -> np.ndarray:
     return np.frombuffer(base64.b64decode(body["data"]), dtype="<f8").astype(np.float64).reshape(body["shape"])
 
 
-class _Search:
+class Search:
     """The partition of one class, refined until its bounds are as narrow as asked for."""
 
     def __init__(self, study: Study, label: int, epsilon: Fraction, options: MassOptions, ledger: Ledger | None):
@@ -304,7 +226,7 @@ class _Search:
             self.partition.restore(*boxes, unpacked(stored["points"]))
 
     def run(self, budget: Budget, progress: Progress) -> ClassMass:
-        """Refine and measure by turns; what is found is saved even where the run is interrupted."""
+        """Refine and measure by turns; the partition is saved even where the run is interrupted."""
         try:
             found = self._narrow(budget, progress)
         finally:
@@ -325,7 +247,7 @@ class _Search:
             if budget.elapsed - saved > self.options.save_seconds:
                 self.save()
                 saved = budget.elapsed
-            if self.epsilon:
+            if self.epsilon and self.partition.measure.prior.latent <= MOST_LATENTS:
                 self.partition.weigh(votes(self.partition, found, self.random))
             goal = max(GROWTH * self.partition.bounded, self.partition.bounded + FEWEST)
             # the next measurement takes longer, and must end in time

@@ -99,6 +99,17 @@ class Measure:
         sign = np.where(box.lower > 0.0, -1.0, 1.0)  # beyond 0 the complementary tail, which does not cancel
         return np.prod(np.abs(ndtr(sign * box.upper) - ndtr(sign * box.lower)), axis=1)
 
+    def within(self, box: Box, shares: np.ndarray) -> np.ndarray:
+        """The points below which lie these shares of each axis's mass in each box, (batch, latent), in plain floats."""
+        if self.prior.interval is not None:
+            start, stop = (np.clip(end, *map(float, self.prior.interval)) for end in (box.lower, box.upper))
+            return start + shares * (stop - start)
+        from scipy.special import ndtr, ndtri
+
+        sign = np.where(box.lower > 0.0, -1.0, 1.0)
+        start, stop = ndtr(sign * box.lower), ndtr(sign * box.upper)
+        return np.clip(sign * ndtri(start + shares * (stop - start)), box.lower, box.upper)
+
 
 BITS = 96
 """Of the ball arithmetic: float64 numbers around a ball are the nearest ones outside."""

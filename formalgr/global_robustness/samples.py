@@ -120,21 +120,28 @@ class SampleChecker:
     options: VerifyOptions
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
-        network, unsafe = self.study.composed(unit.label), self.study.unsafe(unit.label)
         latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
-        queries = [Query(latent_ball(latent, self.epsilon), unsafe) for latent in latents]
-        outcomes = verify_batch(network, queries, self._options(unit.effort), unit.budget)
-        wrong = _proven_wrong(network, [Query(latent_ball(latent, 0), unsafe) for latent in latents])
-        return [
-            _record(unit.label, index, outcome, k in wrong)
-            for k, (index, outcome) in enumerate(zip(unit.indices, outcomes, strict=True))
-        ]
+        return check_latents(self.study, unit, latents, self.epsilon, self._options(unit.effort))
 
     def _options(self, effort: int | None) -> VerifyOptions:
         if effort == 0:
             return self.options.cheap()
         limit = min(effort_seconds(effort), self.options.seconds_per_query)
         return replace(self.options, seconds_per_query=limit)
+
+
+def check_latents(
+    study: Study, unit: Unit, latents: np.ndarray, epsilon: Fraction, options: VerifyOptions
+) -> list[SampleRecord]:
+    """Records of a unit whose samples are these latents (len(unit.indices), latent)."""
+    network, unsafe = study.composed(unit.label), study.unsafe(unit.label)
+    queries = [Query(latent_ball(latent, epsilon), unsafe) for latent in latents]
+    outcomes = verify_batch(network, queries, options, unit.budget)
+    wrong = _proven_wrong(network, [Query(latent_ball(latent, 0), unsafe) for latent in latents])
+    return [
+        _record(unit.label, index, outcome, k in wrong)
+        for k, (index, outcome) in enumerate(zip(unit.indices, outcomes, strict=True))
+    ]
 
 
 def _proven_wrong(network: Network, points: Sequence[Query]) -> set[int]:

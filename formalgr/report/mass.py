@@ -69,9 +69,9 @@ def _class(one: ClassMass) -> dict:
 def mass_table(result: LatentMass) -> Table:
     """One row a class: the masses that are proven, the bounds of F(eps) and the verdict."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    names = ["class", "mass that\nfails", "mass that\nis robust", "open\nmass"]
+    names = ["class", "failing\nmass", "robust\nmass", "open\nmass"]
     if result.alpha is not None:
-        names += ["n", "robust", "violated", "unknown"]
+        names += ["of these\nviolated", "unknown"]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bounds on\nF(epsilon)", justify="center", no_wrap=True)
@@ -79,14 +79,14 @@ def mass_table(result: LatentMass) -> Table:
         table.add_column("verdict", no_wrap=True)
     for one in result.classes:
         found, cells = one.found, []
-        masses = rounded_down(found.failing.lower, 6), rounded_down(found.robust.lower, 6)
+        masses = rounded_down(found.failing.lower, 5), rounded_down(found.robust.lower, 5)
         if one.drawn is not None:
             counts = one.drawn.counts
-            cells = [str(n) for n in (counts.samples, counts.robust, counts.violated, counts.unknown)]
+            cells = [f"{counts.violated}/{counts.samples}", str(counts.unknown)]
         cells.append(bounds_text(one.lower, one.upper, 6))
         if one.verdict is not None:
             cells.append(Text(one.verdict.value, style=COLOURS[one.verdict]))
-        table.add_row(str(one.label), *masses, rounded_up(found.open_.upper, 6), *cells)
+        table.add_row(str(one.label), *masses, rounded_up(found.open_.upper, 5), *cells)
     return table
 
 

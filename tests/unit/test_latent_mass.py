@@ -125,7 +125,7 @@ def _check(found: LatentMass, label: int, probability: float, gap: float) -> Non
     assert one.found.lower <= probability + 1e-12 and probability - 1e-12 <= one.found.upper
     assert one.found.gap <= gap
     parts = (one.found.failing, one.found.robust, one.found.open_)
-    assert sum(part.lower for part in parts) <= 1.0 <= sum(part.upper for part in parts)
+    assert sum(part.lower for part in parts) <= 1.0 <= sum(part.upper for part in parts) + one.found.beyond
 
 
 @pytest.mark.parametrize("epsilon", ["0", "0.25"])
@@ -134,14 +134,14 @@ def test_linear(tmp_path, epsilon):
     a, w, mu = np.array([[1.0, 0.5], [-0.25, 1.0]]), np.array([1.0, -0.5]), 1.5
     g = a.T @ w
     problem = study(tmp_path, dict.fromkeys((0, 1), chain(2, (a, [0.0, 0.0]))), chain(2, ([-w, w], [-mu, mu])))
-    found = latent_mass(problem, epsilon, MassOptions(gap=0.01))
+    found = latent_mass(problem, epsilon, MassOptions(gap=0.04))
     for label, sign in ((0, -1), (1, 1)):
         reach = float(epsilon) * np.sum(np.abs(g))
-        _check(found, label, norm.cdf((reach - sign * mu) / np.linalg.norm(g)), 0.01)
+        _check(found, label, norm.cdf((reach - sign * mu) / np.linalg.norm(g)), 0.04)
 
 
 @pytest.mark.parametrize(
-    "latent, tau, epsilon, gap", [(1, 1.5, "0.1", 1e-6), (2, 2.0, "0.1", 4e-3), (3, 1.5, "0.2", 0.2)]
+    "latent, tau, epsilon, gap", [(1, 1.5, "0.1", 1e-6), (2, 2.0, "0.1", 0.02), (3, 1.5, "0.2", 0.3)]
 )
 def test_a_cube(tmp_path, latent, tau, epsilon, gap):
     """Class 1 iff max |z_j| < tau: F_1 = 1 - max(0, 2 Phi(tau - eps) - 1)^p and F_0 = (2 Phi(tau + eps) - 1)^p."""
@@ -153,15 +153,15 @@ def test_a_cube(tmp_path, latent, tau, epsilon, gap):
 
 def test_a_diamond(tmp_path):
     """Class 1 iff |z_1| + |z_2| < tau: F = 1 - max(0, 2 Phi((tau - 2 eps) / sqrt 2) - 1)^2."""
-    found = latent_mass(study(tmp_path, {1: identity(2)}, within_diamond(2.0)), "0.1", MassOptions(gap=0.01))
-    _check(found, 1, 1.0 - (2 * norm.cdf((2.0 - 0.2) / math.sqrt(2)) - 1) ** 2, 0.01)
+    found = latent_mass(study(tmp_path, {1: identity(2)}, within_diamond(2.0)), "0.1", MassOptions(gap=0.04))
+    _check(found, 1, 1.0 - (2 * norm.cdf((2.0 - 0.2) / math.sqrt(2)) - 1) ** 2, 0.04)
 
 
 def test_a_uniform_prior_s_balls_reach_beyond_its_box(tmp_path):
     """U(-1, 1)^2 in the cube of half-width .9, eps .05: F = 1 - .85^2; with half-width 1.02 only the rim fails."""
     for tau, expected in ((0.875, 1.0 - 0.825**2), (1.0 + 1 / 64, 1.0 - (1.0 + 1 / 64 - 0.05) ** 2)):
         problem = cube_study(tmp_path / str(tau), 2, tau, labels=(1,), latent_prior="uniform:-1,1")
-        _check(latent_mass(problem, "0.05", MassOptions(gap=1e-3)), 1, expected, 1e-3)
+        _check(latent_mass(problem, "0.05", MassOptions(gap=0.02)), 1, expected, 0.02)
 
 
 @pytest.mark.parametrize("margin, expected", [(1.0, 0.0), (0.0, 1.0), (-1.0, 1.0)])
@@ -199,12 +199,12 @@ def test_a_spent_budget_leaves_bounds_that_hold(tmp_path):
 
 def test_a_run_goes_on_from_its_ledger_at_any_epsilon(tmp_path):
     problem = study(tmp_path / "nets", {1: identity(2)}, within_diamond(2.0))
-    first = latent_mass(problem, "0.1", MassOptions(gap=0.02, directory=tmp_path / "run"))
-    again = latent_mass(problem, "0.1", MassOptions(gap=0.02, directory=tmp_path / "run"))
+    first = latent_mass(problem, "0.1", MassOptions(gap=0.06, directory=tmp_path / "run"))
+    again = latent_mass(problem, "0.1", MassOptions(gap=0.06, directory=tmp_path / "run"))
     assert again.classes[0].bounded == 0 < first.classes[0].bounded
     assert again.classes[0].found.gap <= first.classes[0].found.gap * (1 + 1e-9)
-    other = latent_mass(problem, "0.2", MassOptions(gap=0.05, directory=tmp_path / "run"))
-    _check(other, 1, 1.0 - (2 * norm.cdf(1.6 / math.sqrt(2)) - 1) ** 2, 0.05)
+    other = latent_mass(problem, "0.2", MassOptions(gap=0.1, directory=tmp_path / "run"))
+    _check(other, 1, 1.0 - (2 * norm.cdf(1.6 / math.sqrt(2)) - 1) ** 2, 0.1)
     with pytest.raises(Refused, match="networks"):
         latent_mass(cube_study(tmp_path / "else", labels=(1,)), "0.1", MassOptions(directory=tmp_path / "run"))
 
