@@ -1,6 +1,7 @@
 """The laws of the house, read off the source with `ast`: layers, doors of vendors, sizes, and who may make what."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_imports_go_down_the_layers(path):
             continue
         other = parts[1]
         assert other == mine or RANKS[other] < RANKS[mine], f"{mine or 'formalgr'} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "verify" / "checker").glob("*.py")), ids=lambda path: path.name)
+def test_the_checker_shares_nothing_with_what_it_checks(path):
+    for name in _imports(_tree(path)):
+        assert not name.startswith("formalgr") or name.startswith("formalgr.verify.checker"), f"imports {name}"
+        assert name.split(".")[0] in {*sys.stdlib_module_names, "formalgr", "numpy", "onnx", "flint"}
 
 
 def test_every_package_has_a_rank():

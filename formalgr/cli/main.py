@@ -21,6 +21,7 @@ COMMANDS = {
     "global": ("global_", "is a classifier robust on everything its generators produce?"),
     "radius": ("radius", "how far may each latent move before its image is classified wrong?"),
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
+    "check": ("check", "is a certificate valid? exact arithmetic, independent of the engine"),
     "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "experiment": ("experiment", "the experiments of the source papers, with pictures: experiment NAME"),

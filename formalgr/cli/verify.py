@@ -4,6 +4,7 @@ In: Session. Out: the verdict word, the witness, exit code. Trust: as verify/pip
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from formalgr.cli import options
@@ -59,6 +60,12 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument(
         "--result-file", type=Path, metavar="FILE", help="also write word and witness to this file, for VNN-COMP"
     )
+    parser.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="also write a proof of the verdict that `formalgr check` verifies in exact arithmetic",
+    )
     options.add_run_options(parser)
 
 
@@ -110,7 +117,6 @@ def run(session: Session) -> int:
     from formalgr.report.words import guarantee_of, verdict_word
     from formalgr.spec.vnnlib_reader import read_vnnlib
     from formalgr.verify.options import VerifyOptions
-    from formalgr.verify.property import verify_property
 
     args = session.args
     property_ = read_vnnlib(property_file)
@@ -124,7 +130,7 @@ def run(session: Session) -> int:
     effort = bounded(args, effort)
     network = _loaded(given, property_)
     with session.display() as display:
-        outcome = verify_property(network, property_, effort, session.budget, display)
+        outcome = _certified(session, network, property_, effort, display)
     networks = tuple(network.values()) if isinstance(network, dict) else (network,)
     word, witness = verdict_word(outcome), None
     if outcome.counterexample is not None:
@@ -145,6 +151,29 @@ def run(session: Session) -> int:
         session.result(result_text(word, witness))
     _explain(session, outcome, [note for one in networks for note in one.notes])
     return session.exit_code(word)
+
+
+def _certified(session: Session, network, property_, effort, display):
+    """The outcome; its certificate is written where one is asked for, and checked where `--require exact` asks."""
+    from formalgr.core.verdict import Guarantee, Semantics
+    from formalgr.report.files import write_whole
+    from formalgr.verify.certificate import certified
+    from formalgr.verify.property import verify_property
+
+    checked, file = effort.require is Guarantee.EXACT, session.args.certificate
+    if not (checked or file) or effort.semantics is not Semantics.REAL:
+        if file:
+            raise UsageError("--certificate speaks of real numbers: leave out --semantics float32")
+        return verify_property(network, property_, effort, session.budget, display)
+    loose = replace(effort, require=Guarantee.NONE) if checked else effort
+    outcome = verify_property(network, property_, loose, session.budget, display)
+    outcome, data = certified(network, property_, outcome, session.budget, checked)
+    if file and data is not None:
+        write_whole(file, lambda place: place.write_bytes(data))
+        session.hint(f"certificate: {file}; check it with: formalgr check {file} --model {network.sources[0].path}")
+    elif file:
+        session.hint("certificate: none was written")
+    return outcome
 
 
 def _explain(session: Session, outcome, notes: list[str]) -> None:

@@ -1,0 +1,203 @@
+"""Certificates: what was decided, written so that the checker can prove it again in exact arithmetic.
+
+In: networks, queries, outcomes. Out: certificate bytes, outcomes at the level exact. Trust: sound where a level is
+claimed, which the checker's word alone allows; else heuristic: a certificate is worth what the checker says of it. How
+a query was decided leaves no trace in it: the proof is grown anew (verify/grow.py).
+"""
+
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from formalgr.core.budget import Budget
+from formalgr.core.errors import ModelError
+from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.graph.compose import write_composed
+from formalgr.graph.network import Network
+from formalgr.graph.onnx_file import read_bytes
+from formalgr.spec.query import Property, Query
+from formalgr.spec.unsafe import UnsafeSet
+from formalgr.verify.checker import Checker, Rejected, Unreadable
+from formalgr.verify.checker.claim import SCHEMA, question
+from formalgr.verify.checker.proof import compares
+from formalgr.verify.checker.reading import read
+from formalgr.verify.grow import BITS, Grower, GrowOptions
+
+
+def model_bytes(network: Network) -> bytes:
+    """The ONNX file that certificates about a network speak of: its own, or that of its composition.
+
+    Raises ModelError where there is no such file: several networks joined, external data, a file that has changed.
+    """
+    if network.wiring is not None:
+        raise ModelError("certificates speak of one network: a property of several networks has none")
+    if len(network.sources) != 1:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(write_composed(network, Path(folder) / "composed.onnx").path).read_bytes()
+    data = read_bytes(network.sources[0].path)
+    if hashlib.sha256(data).hexdigest() != network.sources[0].sha256:
+        raise ModelError(f"{network.sources[0].path} has changed since it was read")
+    return data
+
+
+class Certifier:
+    """Makes certificates about one ONNX file; what is read of the file is shared by all of them.
+
+    `source`: SHA-256 of the property file that they answer, None where there is none.
+    """
+
+    def __init__(self, model: bytes, source: str | None = None, options: GrowOptions | None = None):
+        self._options = options or GrowOptions()
+        self._model, self._digest, self._source = model, hashlib.sha256(model).hexdigest(), source
+        self._growers: dict[tuple[UnsafeSet, bool], Grower] = {}
+        self._programs: dict[bool, tuple] = {}
+
+    def holds(self, queries: Sequence[Query], budget: Budget | None = None) -> bytes | None:
+        """One certificate that no query has a violation; None where the effort did not find one."""
+        proofs = self._proofs(queries, budget or Budget())
+        if any(proof is None for proof in proofs):
+            return None
+        return self._sealed(queries, [line for proof in proofs for line in proof])
+
+    def each_holds(self, queries: Sequence[Query], budget: Budget | None = None) -> list[bytes | None]:
+        """A certificate for every query by itself; queries that share an unsafe set share the work."""
+        proofs = self._proofs(queries, budget or Budget())
+        return [
+            None if proof is None else self._sealed([query], proof)
+            for query, proof in zip(queries, proofs, strict=True)
+        ]
+
+    def violated(self, queries: Sequence[Query], point: Sequence[Fraction]) -> bytes | None:
+        """A certificate that the exact point violates one of the queries; None where it lies in no region."""
+        for place, query in enumerate(queries):
+            if query.box.contains(tuple(point)):
+                return self._sealed(queries, [], [place, [str(x) for x in point]])
+        return None
+
+    def _proofs(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
+        """The lines of a proof for every query, None where none was found."""
+        ordered = all(compares(question(_body(query), query.unsafe.outputs)) for query in queries)
+        groups: dict[UnsafeSet, list[int]] = {}
+        for position, query in enumerate(queries):
+            groups.setdefault(query.unsafe, []).append(position)
+        proofs: list[list | None] = [None] * len(queries)
+        for unsafe, positions in groups.items():
+            grower = self._grower(unsafe, ordered)
+            grown = grower.grow([_body(queries[k]) for k in positions], budget)
+            for position, proof in zip(positions, grown, strict=True):
+                proofs[position] = proof
+        return proofs
+
+    def _grower(self, unsafe: UnsafeSet, ordered: bool) -> Grower:
+        if ordered not in self._programs:
+            self._programs[ordered] = read(self._model, ordered)
+        if (unsafe, ordered) not in self._growers:
+            self._growers[unsafe, ordered] = Grower(self._programs[ordered][0], unsafe, self._options)
+        return self._growers[unsafe, ordered]
+
+    def _sealed(self, queries: Sequence[Query], proof: list, witness: list | None = None) -> bytes:
+        claim = {
+            "model": self._digest,
+            "property": self._source,
+            "bits": BITS,
+            "outputs": queries[0].unsafe.outputs,
+            "questions": [_body(query) for query in queries],
+            "witness": witness,
+        }
+        return sealed([claim, *proof])
+
+
+def sealed(lines: Sequence) -> bytes:
+    """The file that holds these lines."""
+    payload = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    packed = zlib.compress(payload, 6)
+    seal = {"schema": SCHEMA, "sha256": hashlib.sha256(packed).hexdigest(), "size": len(payload)}
+    return json.dumps(seal).encode() + b"\n" + packed
+
+
+def _body(query: Query) -> list:
+    """The query as the claim says it."""
+    polytopes = []
+    for polytope in query.unsafe.polytopes:
+        rows = zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True)
+        polytopes.append([[[[k, str(a)] for k, a in enumerate(row) if a], str(b), strict] for row, b, strict in rows])
+    return [[str(x) for x in query.box.lower], [str(x) for x in query.box.upper], polytopes]
+
+
+
+def certified(
+    network: Network | Mapping[str, Network], property_: Property, outcome: Outcome, budget: Budget, checked: bool
+) -> tuple[Outcome, bytes | None]:
+    """The outcome of a property and its certificate; why there is none is among the outcome's notes.
+
+    checked: only what the checker has accepted counts, and what is open is tried too, since exact arithmetic closes
+    near ties.
+    """
+    if outcome.verdict is Verdict.UNKNOWN and not checked:
+        return outcome, None
+    try:
+        if not isinstance(network, Network) or property_.wiring is not None or len(network.sources) != 1:
+            raise ModelError("certificates speak of one network in one file")
+        certifier = Certifier(model := model_bytes(network), property_.sha256)
+        if outcome.verdict is Verdict.VIOLATED:
+            data = certifier.violated(property_.queries, outcome.counterexample.point)
+        else:
+            data = certifier.holds(property_.queries, budget)
+        if checked:
+            return raised(outcome, data, Checker(model))
+    except (ModelError, Unreadable) as error:
+        data, why = None, f"no certificate: {error}"
+    else:
+        why = "no certificate: none was found within the effort"
+    if checked:
+        return too_weak(outcome, why), None
+    return outcome if data else replace(outcome, notes=(*outcome.notes, why)), data
+
+
+def exactly(
+    network: Network, queries: Sequence[Query], outcomes: Sequence[Outcome], budget: Budget
+) -> list[tuple[Outcome, bytes | None]]:
+    """Every outcome at the level exact, with the certificate that the checker accepted; UNKNOWN where there is none.
+
+    What is open is tried too, since exact arithmetic closes near ties. Times of open queries are as they were.
+    """
+    try:
+        certifier = Certifier(model := model_bytes(network))
+        checker = Checker(model)
+        open_ = [k for k, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.VIOLATED]
+        found = dict(zip(open_, certifier.each_holds([queries[k] for k in open_], budget), strict=True))
+        for k, outcome in enumerate(outcomes):
+            if outcome.verdict is Verdict.VIOLATED:
+                found[k] = certifier.violated([queries[k]], outcome.counterexample.point)
+    except (ModelError, Unreadable) as error:
+        return [(too_weak(outcome, str(error)), None) for outcome in outcomes]
+    return [raised(outcome, found[k], checker) for k, outcome in enumerate(outcomes)]
+
+
+def raised(outcome: Outcome, data: bytes | None, checker: Checker) -> tuple[Outcome, bytes | None]:
+    """The outcome at the level exact where the checker accepts the certificate, else UNKNOWN."""
+    if data is None:
+        return too_weak(outcome, "no certificate was found"), None
+    try:
+        proven = checker.check(data)
+    except Rejected as error:
+        return too_weak(outcome, f"the certificate does not check: {error}"), None
+    if proven.claim.witness is not None:
+        found = replace(outcome.counterexample, guarantee=Guarantee.EXACT)
+        return replace(outcome, guarantee=Guarantee.EXACT, counterexample=found), data
+    return replace(
+        outcome, verdict=Verdict.HOLDS, guarantee=Guarantee.EXACT, stage=outcome.stage or Stage.BRANCH, reason=None
+    ), data
+
+
+def too_weak(outcome: Outcome, why: str) -> Outcome:
+    """UNKNOWN: what was decided has no certificate."""
+    reason = outcome.reason or Reason.TOO_WEAK
+    notes = (*outcome.notes, why)
+    gone = {"guarantee": Guarantee.NONE, "stage": None, "counterexample": None}
+    return replace(outcome, verdict=Verdict.UNKNOWN, reason=reason, notes=notes, **gone)

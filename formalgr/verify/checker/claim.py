@@ -1,0 +1,159 @@
+"""Certificate files: one line of JSON that seals a compressed payload, and what the payload claims.
+
+In: bytes. Out: Claim, the lines of its proof. Trust: sound. Sizes are checked before anything is unpacked, numbers are
+integers and quotients of integers, and lines are read one by one: no file takes more memory than LONGEST allows.
+"""
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+SCHEMA = "formalgr.certificate/1"
+LARGEST, LONGEST = 1 << 30, 1 << 23
+"""Bytes of an unpacked payload, and of one line of it."""
+
+NUMBER = re.compile(r"-?[0-9]{1,4000}(/[1-9][0-9]{0,3999})?")
+DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Rejected(Exception):
+    """The certificate proves nothing; the message says why."""
+
+
+class Unreadable(Exception):
+    """The model cannot be read, or uses what this checker does not know."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """terms . y <= bound, < where strict; terms are (output, coefficient)."""
+
+    terms: tuple[tuple[int, Fraction], ...]
+    bound: Fraction
+    strict: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """A closed box of inputs, and polytopes (rows of inequalities) of unsafe outputs."""
+
+    low: tuple[Fraction, ...]
+    high: tuple[Fraction, ...]
+    unsafe: tuple[tuple[Row, ...], ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Without `witness`: no input of any question has an unsafe output; else the input (question, point) has one.
+
+    model: SHA-256 of the ONNX file; source: that of the property file, if there was one.
+    """
+
+    model: str
+    source: str | None
+    bits: int
+    outputs: int
+    questions: tuple[Question, ...]
+    witness: tuple[int, tuple[Fraction, ...]] | None
+
+
+def expect(condition: bool, why: str) -> None:
+    """Raises Rejected(why) unless the condition holds."""
+    if not condition:
+        raise Rejected(why)
+
+
+def whole(value, low: int, high: int, what: str) -> int:
+    """The value, an integer in low .. high - 1."""
+    expect(type(value) is int and low <= value < high, f"{what} is not a whole number within its limits")
+    return value
+
+
+def listed(value, what: str, length: int | None = None) -> list:
+    """The value, a list (of the given length)."""
+    expect(type(value) is list and length in (None, len(value)), f"{what} is not a list of the right length")
+    return value
+
+
+def _number(value) -> Fraction:
+    expect(type(value) is str and NUMBER.fullmatch(value) is not None, "a number is not written as p or p/q")
+    return Fraction(value)
+
+
+def parsed(line: bytes):
+    """One line of JSON without floats, NaN or double keys."""
+    try:
+        return json.loads(line, parse_float=_refuse, parse_constant=_refuse, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(f"a line is not valid: {str(error)[:80]}") from None
+
+
+def _refuse(text: str):
+    raise ValueError(f"{text[:20]} is not a whole number")
+
+
+def _once(pairs: list) -> dict:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
+
+
+def opened(data: bytes) -> tuple[Claim, Iterator]:
+    """The claim, and the parsed lines of its proof. Raises Rejected."""
+    first, _, payload = data.partition(b"\n")
+    seal = parsed(first) if len(first) < 4096 else None
+    expect(type(seal) is dict and seal.get("schema") == SCHEMA, f"this is no certificate of version {SCHEMA}")
+    right = {"schema": SCHEMA, "sha256": hashlib.sha256(payload).hexdigest(), "size": seal.get("size")}
+    expect(json.dumps(right).encode() == first, "the seal does not fit the payload: the file was changed or damaged")
+    lines = map(parsed, _lines(payload, whole(seal["size"], 1, LARGEST, "the size of the payload")))
+    return _claim(next(lines, None)), lines
+
+
+def _lines(payload: bytes, size: int) -> Iterator[bytes]:
+    """The lines of the payload, unpacked piece by piece."""
+    unpack, rest, waiting, total = zlib.decompressobj(), payload, b"", 0
+    while not unpack.eof:
+        try:
+            piece = unpack.decompress(rest, 1 << 20)
+        except zlib.error:
+            raise Rejected("the payload is damaged") from None
+        rest, total = unpack.unconsumed_tail, total + len(piece)
+        expect(total <= size and (piece or unpack.eof), "the payload does not have the size that its seal says")
+        *whole_lines, waiting = (waiting + piece).split(b"\n")
+        expect(len(waiting) <= LONGEST, "a line is too long")
+        yield from whole_lines
+    expect(total == size and not waiting and not unpack.unused_data, "the payload does not end as its seal says")
+
+
+def _claim(header) -> Claim:
+    names = ["model", "property", "bits", "outputs", "questions", "witness"]
+    expect(type(header) is dict and list(header) == names, f"the claim does not consist of {', '.join(names)}")
+    model, source, bits, outputs, questions, witness = header.values()
+    right = [type(x) is str and DIGEST.fullmatch(x) is not None for x in (model, source)]
+    expect(right[0] and (right[1] or source is None), "the claim names no SHA-256")
+    whole(bits, 16, 4097, "the precision"), whole(outputs, 1, 1 << 20, "the number of outputs")
+    read = tuple(question(one, outputs) for one in listed(questions, "the questions"))
+    if witness is not None:
+        place = whole(listed(witness, "the witness", 2)[0], 0, len(read), "the question of the witness")
+        witness = place, tuple(map(_number, listed(witness[1], "the witness", len(read[place].low))))
+    return Claim(model, source, bits, outputs, read, witness)
+
+
+def question(body, outputs: int) -> Question:
+    """The question that [low, high, polytopes] says."""
+    low, high, unsafe = listed(body, "a question", 3)
+    ends = [tuple(map(_number, listed(end, "the region", len(listed(low, "the region"))))) for end in (low, high)]
+    polytopes = [listed(rows, "a polytope") for rows in listed(unsafe, "the unsafe set")]
+    return Question(*ends, tuple(tuple(_row(row, outputs) for row in rows) for rows in polytopes))
+
+
+def _row(body, outputs: int) -> Row:
+    terms, bound, strict = listed(body, "a row", 3)
+    pairs = [listed(term, "a term", 2) for term in listed(terms, "the terms of a row")]
+    expect(type(strict) is bool, "strictness is neither true nor false")
+    read = tuple((whole(k, 0, outputs, "an output"), _number(a)) for k, a in pairs)
+    return Row(read, _number(bound), strict)
