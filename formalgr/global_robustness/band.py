@@ -162,7 +162,7 @@ def crossing_probability(boundary: np.ndarray) -> tuple[float, float]:
     """
     n = len(boundary)
     last = np.append(np.diff(boundary) > 0.0, True)  # of equal values only the one of the largest k binds
-    alive, first, at, roundings, dropped = np.ones(1, dtype=np.float64), 0, 0.0, 100.0, 0.0
+    alive, first, at, roundings, dropped = np.ones(1, dtype=np.float64), 0, 0.0, 3000.0, 0.0
     cut_mass, cut_missing, cut_rate = [], [], []
     for k in (np.nonzero(last)[0] + 1).tolist():
         now = float(boundary[k - 1])
@@ -187,6 +187,7 @@ def crossing_probability(boundary: np.ndarray) -> tuple[float, float]:
     if not cut_mass:
         return 0.0, 0.0
     missing, rates = np.concatenate(cut_missing), np.concatenate(cut_rate)
+    roundings += 4.0 * float(np.max(np.abs(missing - rates)))  # of the exponents in what follows
     total = poisson(np.array([float(n)]), np.array([float(n)]))[0]
     value = float(np.concatenate(cut_mass) @ poisson(missing, rates)) / total
     return value, value * roundings * UNIT_ROUNDOFF["float64"] + dropped / total
@@ -210,7 +211,8 @@ def poisson(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:
     stirling = (1 / 12 - (1 / 360 - (1 / 1260 - (1 / 1680 - 1 / 1188 / m**2) / m**2) / m**2) / m**2) / m
     excess = (rates - m) / m
     with np.errstate(divide="ignore"):
-        large = np.exp(-stirling - m * (excess - np.log1p(excess))) / np.sqrt(2.0 * math.pi * m)
+        logarithm = np.where(np.abs(excess) < 0.5, np.log1p(np.maximum(excess, -0.5)), np.log(rates / m))
+        large = np.exp(-stirling - m * (excess - logarithm)) / np.sqrt(2.0 * math.pi * m)
     powers = np.where(small, counts, 0.0)
     factorials = np.array([math.factorial(k) for k in range(16)], dtype=np.float64)[powers.astype(np.int64)]
     return np.where(small, np.power(rates, powers) * np.exp(-rates) / factorials, large)

@@ -82,7 +82,7 @@ class SequentialTest:
     def decide(self, not_proven: np.ndarray, violated: np.ndarray) -> Decision:
         """The decision from the first len(not_proven) samples in order of their index, (t,) bool each, 0 <= t <= most.
 
-        Call it again whenever answers improve or samples are added: what it says once it says again.
+        Call it again whenever answers improve or samples are added; samples added later never change a decision.
         """
         unproven, failed = _counts(not_proven, violated)
         seen = unproven.size - 1
