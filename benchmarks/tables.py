@@ -10,6 +10,7 @@ from benchmarks.measuring import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 SLOWEST = 10
+AXES = {"eps": " at eps {}", "latent": ", latent {}", "units": ", {} units", "batch": ", {} a call"}
 
 
 def grid(header: str, rows: Iterable[Iterable]) -> str:
@@ -82,7 +83,15 @@ def growth(result: dict) -> str:
         shares = [f"{row['batch_operations']:.2f}", f"{row['products_share']:.0%}"]
         return [*place, *(number(row[key]) for key in keys), *shares]
 
-    return grid(header, map(line, result["rows"]))
+    def told(row: dict) -> str:
+        label = AXES[row["axis"]].format(f"{row['x']:g}")
+        return f"{row['series']}{label} ({number(row['times_floor'])} times)"
+
+    rows = sorted(result["rows"], key=lambda row: row["times_floor"])
+    near = [told(row) for row in rows if row["times_floor"] <= 2.0]
+    ends = f"Nearest: {'; '.join(map(told, rows[:5]))}. Farthest: {'; '.join(map(told, rows[:-4:-1]))}."
+    found = f"Within twice the floor: {'; '.join(near) or f'none of {len(rows)} points'}.\n{ends}"
+    return f"{found}\n\n{grid(header, map(line, result['rows']))}"
 
 
 def local_checks(result: dict) -> str:
