@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 NAMES = {
     "correctness": "how often is each class right on what its generator produces (Def. 1)?",
     "acas": "ACAS Xu: is an advisory the same all around five points, how far, and do the outputs stay close?",
+    "confidence": "how sure is the classifier of the own class, and how well do people recognise it?",
+    "continuity": "how far does a generator's picture move when its latent does (certified)?",
+    "dependence": "does the answer depend on the data that the generators were trained on?",
+    "fgsm": "how many test pictures survive one step along the gradient's sign?",
+    "outliers": "what does the classifier get wrong, the least confident first?",
+    "walk": "does it stay right and sure on a random walk through the latent space?",
 }
 """Every experiment, its module in cli/experiments, and what it asks."""
 
@@ -61,10 +67,10 @@ def add_model_arguments(parser: options.Parser) -> None:
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)
 
 
-def add_common_arguments(parser: options.Parser, name: str, samples: int) -> None:
+def add_common_arguments(parser: options.Parser, name: str, samples: int, what: str = "samples per class") -> None:
     """Samples, seed, alpha, where to write, how to behave. `samples` is the default that the help names."""
     group = parser.add_argument_group("sampling")
-    group.add_argument("-n", "--samples", type=options.count, metavar="N", help=f"per class (default {samples})")
+    group.add_argument("-n", "--samples", type=options.count, metavar="N", help=f"{what} (default {samples})")
     group.add_argument("--seed", type=options.seed, metavar="S", help="seed of the samples (default 0)")
     group.add_argument(
         "--alpha", type=options.level, metavar="A", help="1 - confidence of every bound (default 0.001)"

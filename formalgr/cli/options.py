@@ -104,6 +104,14 @@ def gigabytes(text: str) -> int:
     return int(value * 2**30)
 
 
+def positive(text: str) -> float:
+    """A finite number > 0."""
+    value = _number(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number > 0, got {text!r}")
+    return value
+
+
 def share(text: str) -> float:
     """A probability in [0, 1]."""
     value = _number(text)
@@ -129,6 +137,11 @@ def radius(text: str) -> str:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be a finite number >= 0, got {text!r}")
     return text.strip()
+
+
+def radii(text: str) -> tuple[str, ...]:
+    """Numbers >= 0 as they were typed, ascending: 0.01,0.05,0.1."""
+    return tuple(sorted({radius(part) for part in text.split(",")}, key=Fraction))
 
 
 def classes(text: str) -> tuple[int, ...]:

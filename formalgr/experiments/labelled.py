@@ -9,6 +9,7 @@ does not hold exactly. Only margins within it are evaluated in rationals.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -57,25 +58,19 @@ class Labelled:
         return int(np.sum(~self.right & ~self.wrong))
 
     @property
+    def signed(self) -> np.ndarray:
+        """Scores (n, classes) of which the largest names the label."""
+        return self.scores if self.rule == "argmax" else -self.scores
+
+    @cached_property
     def confidences(self) -> np.ndarray:
         """Softmax share of the own class, (n,)."""
-        return softmax(self.scores, self.rule)[:, self.label]
-
-    @property
-    def found(self) -> np.ndarray:
-        """The label that the scores favour most, (n,)."""
-        return np.argmax(signed(self.scores, self.rule), axis=1)
+        return softmax(self.signed)[:, self.label]
 
 
-def signed(scores: np.ndarray, rule: str) -> np.ndarray:
-    """Scores (n, classes) of which the largest names the label."""
-    return scores if rule == "argmax" else -scores
-
-
-def softmax(scores: np.ndarray, rule: str) -> np.ndarray:
-    """Softmax of the signed scores, (n, classes)."""
-    values = signed(scores, rule)
-    powers = np.exp(values - np.max(values, axis=1, keepdims=True, initial=-np.inf))
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax of scores (n, classes)."""
+    powers = np.exp(scores - np.max(scores, axis=1, keepdims=True, initial=-np.inf))
     return powers / np.sum(powers, axis=1, keepdims=True)
 
 

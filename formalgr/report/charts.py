@@ -56,13 +56,16 @@ def bars(path: str | Path, names: Sequence[str], bounds: Sequence[tuple[float, f
         plot.bar(place, middle, color="tab:blue", alpha=0.5)
         plot.errorbar(place, middle, [[middle - lower], [upper - middle]], color="black", capsize=4, linewidth=1)
     plot.set_xticks(places, names)
+    plot.set_xlim(-1, len(names))
     return save(figure, path)
 
 
 def histogram(path: str | Path, values: Mapping[str, Sequence[float]], bins: np.ndarray, axes: Axes) -> Path:
-    """Stacked counts of the values per bin, one colour a name; the whole range of the bins is shown."""
+    """Counts of all values per bin, filled, and a line for each name; the whole range of the bins is shown."""
     figure, plot = _chart(axes)
-    plot.hist(list(values.values()), bins=bins, stacked=True, label=list(values))
+    plot.hist(np.concatenate(list(values.values())), bins=bins, color="0.85", label="all")
+    for name, mine in values.items():
+        plot.hist(mine, bins=bins, histtype="step", linewidth=1.0, label=name)
     plot.set_xlim(bins[0], bins[-1])
     plot.legend(fontsize=7, ncols=2)
     return save(figure, path)

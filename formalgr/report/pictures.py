@@ -17,9 +17,9 @@ SHEET_PAIRS = 60
 
 def pair_picture(path: str | Path, pair: AdversarialPair) -> Path:
     """Write both images side by side and their difference, with labels, margins and the distance of the latents."""
-    figure, axes = _figure(7.2, 2.9, 1, 3)
+    figure, axes = new_figure(7.2, 2.9, 1, 3)
     before, after = (image_of(image) for image in pair.images)
-    low, high = _range(pair.images)
+    low, high = grey_range(pair.images)
     texts = (f"G(z): class {pair.label}", f"G(z'): classified as {pair.found}")
     for axis, image, text, colour in zip(axes[:2], (before, after), texts, ("tab:green", "tab:red"), strict=True):
         axis.imshow(image if image.ndim == 2 else np.clip(image, 0.0, 1.0), cmap="gray", vmin=low, vmax=high)
@@ -54,8 +54,8 @@ def contact_sheet(path: str | Path, pairs: Sequence[AdversarialPair], title: str
     shown = [pairs[k * len(pairs) // SHEET_PAIRS] for k in range(SHEET_PAIRS)] if len(pairs) > SHEET_PAIRS else pairs
     columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = _figure(1.5 * columns + 0.2, 1.02 * rows + 0.5, rows, columns)
-    low, high = _range(np.stack([pair.images for pair in shown]))
+    figure, axes = new_figure(1.5 * columns + 0.2, 1.02 * rows + 0.5, rows, columns)
+    low, high = grey_range(np.stack([pair.images for pair in shown]))
     for axis in axes:
         axis.axis("off")
     for axis, pair in zip(axes, shown, strict=False):
@@ -69,13 +69,13 @@ def contact_sheet(path: str | Path, pairs: Sequence[AdversarialPair], title: str
     return save(figure, path)
 
 
-def _range(images: np.ndarray) -> tuple[float, float]:
+def grey_range(images: np.ndarray) -> tuple[float, float]:
     """The grey scale: [0, 1] where the values lie in it, else their own range."""
     low, high = float(np.min(images)), float(np.max(images))
     return (0.0, 1.0) if low >= 0.0 and high <= 1.0 else (low, max(high, low + 1e-12))
 
 
-def _figure(width: float, height: float, rows: int, columns: int):
+def new_figure(width: float, height: float, rows: int, columns: int):
     """A figure that needs no display, and its axes in reading order, without ticks."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -52,6 +52,11 @@ def rounded_up(value: float, digits: int = 4) -> str:
     return f"{np.ceil(value * 10.0**digits) / 10.0**digits:.{digits}f}"
 
 
+def signed_bounds_text(lower: float, upper: float) -> str:
+    """Bounds of a difference with their signs, rounded outward."""
+    return f"{np.floor(lower * 1e4) / 1e4:+.4f} .. {np.ceil(upper * 1e4) / 1e4:+.4f}"
+
+
 def stage_table(certificate: GlobalCertificate) -> Table:
     """One row a stage that was used: the samples it decided and the seconds charged to it (summed over processes)."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))

@@ -1,24 +1,38 @@
 """Experiments where the truth is known, and their commands on few samples: files, JSON, bad input."""
 
+import gzip
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from formalgr.cli.experiment import NAMES
 from formalgr.cli.main import main
+from formalgr.core.errors import InputError, UsageError
+from formalgr.experiments.confidence import above_levels, grades_form, sheet, unrecognised
+from formalgr.experiments.continuity import movement
 from formalgr.experiments.correctness import correctness
+from formalgr.experiments.datasets import Pictures, read_pictures
+from formalgr.experiments.dependence import dependence
+from formalgr.experiments.fgsm import steps
 from formalgr.experiments.labelled import labelled, sampled
+from formalgr.experiments.outliers import outliers
+from formalgr.experiments.walk import WalkOptions, walk
 from formalgr.global_robustness.multiplicity import GlobalVerdict
-from tests.studies import cube_study, identity, study
+from formalgr.graph.network import load
+from formalgr.report.panels import Tile, animation, grid
+from tests.studies import cube_study, identity, study, within_cube
 from tests.zoo import chain
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "networks" / "digits"
-STUDIES = [name for name in NAMES if name != "acas"]
-"""The experiments on generators and a classifier; acas takes one network (test_acas.py)."""
+OWN = [name for name in NAMES if name != "acas"]
+"""The experiments that run on the shipped networks; acas takes another one (test_acas.py)."""
+
+STUDIES = [name for name in OWN if name != "fgsm"]
+"""Those on generators and a classifier."""
 
 
 def run(capsys, *words) -> dict:
@@ -64,16 +78,218 @@ def test_correctness_bounds_hold_the_known_probability(tmp_path):
     assert found.verdict is GlobalVerdict.REFUTED
 
 
-def test_correctness_command(capsys, tmp_path):
-    words = ["correctness", "-n", "300", "--class", "3,8", "--out", tmp_path / "new"]
-    document = run(capsys, *words)
-    assert document["schema"] == "formalgr.experiment/1" and document["verdict"] == "certified"
-    assert [one["class"] for one in document["classes"]] == [3, 8]
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"correctness.png", "result.json"}
-    assert document == {**run(capsys, *words), "seconds": document["seconds"]}
+# ---------------------------------------------------------------- walk, confidence, outliers
+
+
+def test_a_walk_stays_in_its_box_and_moves_by_the_deviation(tmp_path):
+    how = WalkOptions(steps=300, deviation=0.1, bound=1.5, confidence=0.6, tries=50)
+    cube = cube_study(tmp_path, tau=2.0)
+    one = walk(cube, 1, 5, how)
+    latents = one.places.latents.astype(np.float64)
+    assert latents.shape == (301, 2) and np.max(np.abs(latents)) <= 1.5
+    assert one.places.confidences[0] > 0.6 and one.first_wrong is None and np.all(one.places.right)
+    steps = np.diff(latents, axis=0)[np.all(np.abs(latents[1:]) < 1.5, axis=1)]
+    assert 0.09 < np.std(steps) < 0.11
+    assert np.array_equal(one.images.reshape(301, 2), latents)  # the generator is the identity
+    assert walk(cube, 0, 5, how) is None  # class 0 begins at 2, the box ends before
+
+
+def test_confidence_and_outliers_are_those_of_the_scores(tmp_path):
+    (one,) = sampled(cube_study(tmp_path, labels=(1,)), 500, 1)
+    margin = 2.0 - np.max(np.abs(one.latents.astype(np.float64)), axis=1)
+    assert np.allclose(one.confidences, 1.0 / (1.0 + np.exp(-margin)))
+    (first, *_) = above_levels(one, 1e-3)
+    assert first.count == np.sum(one.confidences > 0.9) and first.lower <= first.count / 500 <= first.upper
+    found = outliers([one])
+    assert len(found) == np.sum(margin <= 0.0) > 5 and all(outlier.found == 0 for outlier in found)
+    assert [outlier.confidence for outlier in found] == sorted(one.confidences[one.wrong].tolist())
+
+
+def test_grades_give_the_floor_of_delta(tmp_path):
+    samples = sampled(cube_study(tmp_path), 7, 1)
+    chosen = sheet(samples, 9)
+    assert chosen[:3] == [(0, 0), (1, 0), (0, 1)] and len(chosen) == 9 and len(sheet(samples)) == 14
+    head, *rows = grades_form(samples, chosen).splitlines()
+    grades = [",0,1,1,3,1"] * 4 + [",3,3,1,,0"] + [",,,,,"] * 4
+    filled = [row.replace(",,,,,", given) for row, given in zip(rows, grades, strict=True)]
+    form = tmp_path / "grades.csv"
+    form.write_text("\n".join([head, *filled]))
+    found = unrecognised(form, 0.05)  # five graded; the median of 3, 3, 1, 0 is 2
+    assert (found.count, found.samples) == (4, 5) and found.lower < 0.8 < found.upper
+    for text, told in (("\n1,0,0,5,,,,", "line 2"), ("\n1,0,0,,,,,", "no picture"), ("", "not a table")):
+        form.write_text(head + text)
+        with pytest.raises(InputError, match=told):
+            unrecognised(form, 0.05)
+
+
+# ---------------------------------------------------------------- continuity
+
+
+def test_movement_of_a_linear_generator_is_known():
+    """The pixel w . z moves by eps ||w||_1 at most, and that much; behind a clip by what is left to its end."""
+    rows = np.array([[1.0, -2.0], [0.5, 0.25]])
+    latents = np.array([[0.25, 0.5], [1.0, -1.0]], dtype=np.float32)
+    linear = movement(chain(2, (rows, [0.0, 1.0])).graph, latents, "0.125")
+    assert np.allclose(linear.pixels, [[0.375, 0.09375]] * 2, atol=1e-12) and np.all(linear.pixels >= [0.375, 0.09375])
+    assert np.all(linear.lower <= 0.375) and np.allclose(linear.lower, 0.375, atol=1e-6)
+    relu = movement(chain(2, (rows, [0.0, 1.0]), "Relu").graph, latents, "0.125")
+    assert np.allclose(relu.pixels[0], [0.0, 0.09375], atol=1e-12)  # -0.75 + 0.375 stays below 0
+    assert np.all(movement(chain(2, (rows, [0.0, 0.0])).graph, latents, "0").upper < 1e-12)
+
+
+def test_movement_bounds_hold_between_random_points():
+    generator = load(DIGITS / "g_8.onnx").graph
+    random = np.random.default_rng(1)
+    latents = random.standard_normal((3, 8)).astype(np.float32)
+    found = movement(generator, latents, "0.05")
+    around = latents[:, None, :] + random.uniform(-0.05, 0.05, (3, 200, 8))
+    apart = np.abs(generator.evaluate(around.reshape(-1, 8)).reshape(3, 200, 64) - generator.evaluate(latents)[:, None])
+    assert np.all(np.max(apart, axis=1) <= found.pixels)
+    assert np.all(np.max(apart, axis=(1, 2)) <= found.lower) and np.all(found.lower <= found.upper)
+    assert np.all(found.upper < 1.5 * found.lower)
+
+
+# ---------------------------------------------------------------- dependence
+
+
+def test_dependence_is_the_exact_paired_test(tmp_path):
+    """The second set of generators is shifted: it is wrong on other latents, about equally often."""
+    shifted = chain(2, (np.eye(2), [0.25, 0.0]))
+    one = sampled(cube_study(tmp_path / "a", labels=(1,)), 4000, 2)
+    other = sampled(study(tmp_path / "b", {1: shifted}, within_cube(2, 2.0)), 4000, 2)
+    (row,) = dependence(one, other, 1e-3)
+    only = int(np.sum(one[0].wrong & other[0].right)), int(np.sum(one[0].right & other[0].wrong))
+    assert min(only) > 10 and row.p_value == pytest.approx(binomtest(min(only), sum(only)).pvalue, rel=1e-6)
+    truth = norm.cdf(2) - norm.cdf(-2), norm.cdf(1.75) - norm.cdf(-2.25)
+    assert row.difference.lower <= (truth[1] - truth[0]) * truth[0] <= row.difference.upper
+    (same,) = dependence(one, one, 1e-3)
+    assert same.p_value == 1.0 and same.difference.lower <= 0.0 <= same.difference.upper
+    with pytest.raises(UsageError, match="same classes"):
+        dependence(one, [], 1e-3)
+
+
+# ---------------------------------------------------------------- FGSM
+
+
+def test_fgsm_on_a_linear_classifier_is_exact(tmp_path):
+    """Logits (0, w . x - b): the step moves the margin by eps ||w||_1, as long as no pixel is clipped."""
+    weights = np.array([2.0, -1.0, 0.5])
+    classifier = chain(3, ([np.zeros(3), weights], [0.0, -0.5]))
+    random = np.random.default_rng(0)
+    pixels = random.uniform(0.3, 0.7, (400, 3)).astype(np.float32)
+    margin = pixels.astype(np.float64) @ weights - 0.5
+    labels = np.where(random.uniform(size=400) < 0.9, margin > 0, margin <= 0).astype(np.int64)
+    own = np.where(labels == 1, margin, -margin)
+    taken = steps(classifier, Pictures(pixels, labels, tmp_path))
+    for epsilon in (0.0, 0.05, 0.2):
+        found = taken.score(epsilon, 0.01)
+        assert found.correct.count == np.sum(own > epsilon * 3.5)
+        assert found.unchanged.count == np.sum(own > epsilon * 3.5) + np.sum(own < 0)  # a step never helps
+    with pytest.raises(InputError, match="3 pixels, the classifier takes 2"):
+        steps(chain(2, (np.eye(2), np.zeros(2))), Pictures(pixels, labels, tmp_path))
+
+
+def test_pictures_are_read_from_npz_and_idx_alike(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    np.savez(tmp_path / "a.npz", x_test=pixels, y_test=np.array([1, 0], dtype=np.uint8))
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    head = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
+    (folder / "t10k-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+    labels = gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 2, 1, 0]))
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(labels)
+    one, other = read_pictures(tmp_path / "a.npz"), read_pictures(folder)
+    assert np.array_equal(one.pixels, other.pixels) and one.labels.tolist() == other.labels.tolist() == [1, 0]
+    assert np.allclose(one.pixels, pixels.reshape(2, 12) / 255)
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(labels[:9])
+    np.savez(tmp_path / "short.npz", x_test=pixels, y_test=np.array([1]))
+    np.savez(tmp_path / "other.npz", images=pixels)
+    (tmp_path / "text.npz").write_text("no archive")
+    told = {"idx": "not an IDX file", "short.npz": "do not go with", "other.npz": "needs the arrays"}
+    for name, words in {**told, "none": "no such file", "text.npz": "not a .npz"}.items():
+        with pytest.raises(InputError, match=words):
+            read_pictures(tmp_path / name)
+
+
+def test_shipped_test_pictures_are_those_of_the_recipe():
+    data = pytest.importorskip("networks.training.data", reason="needs scikit-learn").load_digits_pictures()
+    shipped = read_pictures(DIGITS / "test.npz", largest=16.0)
+    assert np.array_equal(shipped.pixels, data.test_x) and np.array_equal(shipped.labels, data.test_y)
+
+
+def test_fgsm_without_its_data(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("FORMALGR_DATA", raising=False)
+    assert main(["experiment", "fgsm", "--dataset", "mnist", "--out", str(tmp_path)]) == 2
+    assert "set FORMALGR_DATA" in capsys.readouterr().err
+    monkeypatch.setenv("FORMALGR_DATA", str(tmp_path / "missing"))
+    assert main(["experiment", "fgsm", "--dataset", "mnist", "--out", str(tmp_path)]) == 3
+    assert "no such file or folder" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("number", [0, 1, 5, 16])
+def test_grids_hold_any_number_of_tiles(number, tmp_path):
+    from PIL import Image
+
+    tiles = [Tile(np.full((1, 64), k / 16), f"tile {k}", k % 2 == 0) for k in range(number)]
+    with Image.open(grid(tmp_path / "grid.png", tiles, 4, "some tiles")) as picture:
+        grey = np.asarray(picture.convert("L"))
+    side, row = 88 + 5, 88 + 5 + 15
+    assert grey.shape[0] == 25 + -(-number // 4) * row
+    for k in range(number):
+        top, left = 5 + 15 + 15 + k // 4 * row, 5 + k % 4 * side
+        assert np.all(grey[top : top + 88, left : left + 88] == round(255 * k / 16))
+
+
+def test_a_film_has_all_its_frames(tmp_path):
+    from PIL import Image
+
+    frames = [[Tile(np.full((8, 8), k / 9)), Tile(np.eye(8))] for k in range(10)]
+    with Image.open(animation(tmp_path / "film.gif", frames, [f"step {k}" for k in range(10)])) as film:
+        assert film.n_frames == 10 and film.format == "GIF"
 
 
 # ---------------------------------------------------------------- every experiment
+
+
+FILES = {
+    "confidence": {"histogram.png", "levels.png", "sheet.png", "grades.csv"},
+    "continuity": {"movement.png", "pixels.png"},
+    "correctness": {"correctness.png"},
+    "dependence": {"difference.png"},
+    "fgsm": {"fgsm.png", "examples.png"},
+    "outliers": {"outliers.png"},
+    "walk": {"strip.png", "confidence.png", "walk.gif"},
+}
+"""What every experiment draws."""
+
+SMALL = {
+    "continuity": ["-n", "2", "--class", "8", "--epsilon", "0,0.1"],
+    "dependence": ["-n", "20", "--class", "8", "--other", str(DIGITS / "g_{class}.onnx")],
+    "fgsm": ["-n", "20", "--epsilon", "0,0.1"],
+    "walk": ["-n", "20", "--class", "1,8", "--steps", "4"],
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_defaults_need_no_data_and_write_what_they_say(name, capsys, tmp_path):
+    words = [name, *SMALL.get(name, ["-n", "20", "--class", "3,8"]), "--out", tmp_path / "out"]
+    document = run(capsys, *words)
+    assert document["schema"] == "formalgr.experiment/1" and document["experiment"] == name
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES[name] | {"result.json"}
+    assert {Path(path).name for path in document["pictures"]} == FILES[name]
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == document
+    again = run(capsys, *words)
+    ignored = ("seconds", "pictures")  # a form of grades that is there is left alone
+    assert {**document, **{key: again[key] for key in ignored}} == again
+
+
+@pytest.mark.parametrize("name", ["confidence", "continuity", "correctness", "outliers", "walk"])
+def test_one_sample_is_enough(name, capsys, tmp_path):
+    document = run(capsys, name, "-n", "1", "--class", "5", "--out", tmp_path / "out")
+    assert {Path(path).name for path in document["pictures"]} == FILES[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,7 +307,7 @@ def test_overview_and_unknown_names(capsys):
     assert "did you mean correctness" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", OWN)
 def test_folders_that_cannot_be_written(name, capsys, tmp_path):
     place = tmp_path / "file"
     place.write_text("here first")
