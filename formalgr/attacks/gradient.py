@@ -2,7 +2,7 @@
 
 In: Graph, boxes. Out: Candidates. Trust: heuristic.
 
-Madry et al. 2018; Fijalkow & Gupta 2019, Alg. 2, is one restart with a fixed target. FGSM is one step.
+Madry et al. 2018; Fijalkow & Gupta 2019, Alg. 2, is one restart with a fixed target. FGSM is one step of a radius.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ class PgdAttack(Attack):
     steps: int = 16
     restarts: int = 3
     step: float = 0.5
+    momentum: float = 0.0
     points: int = 128
     zooms: tuple[float, ...] = (0.3, 0.1, 0.03)
     operations: int = 1 << 28
@@ -56,6 +57,8 @@ class PgdAttack(Attack):
     def __post_init__(self):
         if self.steps < 1 or self.restarts < 1 or self.points < 1 or not self.step > 0:
             raise ValueError("PGD needs steps, restarts and points >= 1 and step > 0")
+        if not 0.0 <= self.momentum <= 1.0:
+            raise ValueError(f"momentum must be in [0, 1], got {self.momentum}")
 
     def run(self, graph: Graph, box: Box, unsafe: UnsafeSet, random: np.random.Generator, budget: Budget) -> Candidates:
         center = representable(box.center, box)
@@ -95,7 +98,7 @@ class PgdAttack(Attack):
     def _descend(self, graph: Graph, box: Box, unsafe: UnsafeSet, start: np.ndarray, rank: np.ndarray) -> Candidates:
         reach = 0.5 * (box.upper - box.lower)
         points, target = start, None
-        best = Candidates(start, np.full(len(start), np.inf))
+        best, memory = Candidates(start, np.full(len(start), np.inf)), np.zeros_like(start)
         for step in range(self.steps):
             values = graph.values(points)
             outputs = values[-1].reshape(len(points), -1)
@@ -106,9 +109,18 @@ class PgdAttack(Attack):
             if target is None:
                 target = targets(unsafe, slack, rank)
             slope = gradient(graph, values, unsafe.matrix[worst_row(unsafe, slack, target)])
+            if self.momentum:
+                length = np.sum(np.abs(slope), axis=1, keepdims=True)
+                memory = self.momentum * memory + slope / np.where(length > 0.0, length, 1.0)
+                slope = memory
             size = self.step * (1.0 - 0.95 * step / self.steps)
             points = representable(points - size * reach * np.nan_to_num(np.sign(slope)), box)
         return best.better(points, unsafe.excess(graph.evaluate(points)))
+
+
+def fgsm() -> PgdAttack:
+    """One step of a whole radius from the center (Goodfellow et al. 2015): one corner of every box is tried."""
+    return PgdAttack(steps=1, restarts=1, step=1.0, points=1, zooms=())
 
 
 def _around(box: Box, points: np.ndarray, zoom: float) -> Box:

@@ -83,6 +83,16 @@ def changed_outputs(values: Sequence[Fraction], epsilon: float | str | Fraction)
     return UnsafeSet(tuple(polytopes), len(values))
 
 
+def target_label(target: int, classes: int, rule: str = "argmax") -> UnsafeSet:
+    """The outputs whose label may be `target`: no other class is ahead of it; a tie counts.
+
+    Raises UsageError as `wrong_label` does.
+    """
+    others = wrong_label(target, classes, rule).polytopes
+    rows = tuple(tuple(-a for a in polytope.coefficients[0]) for polytope in others)
+    return UnsafeSet((Polytope(rows, (Fraction(0),) * len(rows), (False,) * len(rows)),), classes)
+
+
 def local_robustness(
     center: Sequence[float] | np.ndarray,
     epsilon: float | str | Fraction,

@@ -390,7 +390,7 @@ def test_compose_writes_the_same_function(tmp_path, capsys):
     assert np.allclose(ends[file](latents), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["random", "pgd"])
+@pytest.mark.parametrize("method", ["random", "pgd", "fgsm"])
 def test_attack_finds_pairs(method, capsys, tmp_path):
     """Every pair in the files is one: near, right before, wrong after."""
     out = tmp_path / "attack"
@@ -406,7 +406,26 @@ def test_attack_finds_pairs(method, capsys, tmp_path):
     assert np.all(scores[:, 0].argmax(axis=1) == 8)
     assert np.all(np.max(np.delete(scores[:, 1], 8, axis=1), axis=1) >= scores[:, 1, 8] - 1e-9)
     assert len(json.loads((out / "pairs.json").read_text())["pairs"]) == one["found"]
-    assert (out / "pairs.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("pairs.png", "pair.png", "confidence.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_attack_with_a_target_and_a_limit(capsys, tmp_path):
+    """All pairs end at the target, from sure starts; it stops once enough are found."""
+    out = tmp_path / "attack"
+    words = ["attack", *DIGITS_MODEL, "--class", "8", "--epsilon", "0.8", "-n", "600", "--out", str(out), "--json"]
+    words += ["--target", "1", "--momentum", "0.9", "--steps", "10", "--restarts", "2", "--confidence", "0.9"]
+    assert main([*words, "--pairs", "3"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["found"] >= 3 and document["classes"][0]["samples"] < 600
+    scores = np.load(out / "pairs.npz")["scores"]
+    assert np.all(scores[:, 1].argmax(axis=1) == 1)
+    powers = np.exp(scores[:, 0] - scores[:, 0].max(axis=1, keepdims=True))
+    assert np.all(powers[:, 8] / powers.sum(axis=1) >= 0.9)
+    assert main([*words[:-8], "--target", "10"]) == 2  # there is no such class
+    assert "class index" in capsys.readouterr().err
+    assert main(["attack", *DIGITS_MODEL, "--epsilon", "0.1", "--method", "fgsm", "--steps", "3"]) == 2
+    assert "--steps goes with --method random or pgd" in capsys.readouterr().err
 
 
 def test_attack_that_finds_nothing(capsys, tmp_path):
