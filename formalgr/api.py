@@ -4,8 +4,9 @@ In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertifi
 decide).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -19,9 +20,14 @@ from formalgr.core.progress import Progress
 from formalgr.core.verdict import Guarantee, Outcome, Semantics, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.certify import certify as _certify
+from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier
+from formalgr.global_robustness.curves import frontier as _frontier
+from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.global_robustness.study import Study
 from formalgr.graph.compose import compose
 from formalgr.graph.network import Network, load
+from formalgr.report.frontier import frontier_document, frontier_plot
+from formalgr.report.json import Provenance
 from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
@@ -45,6 +51,7 @@ __all__ = [
     "VerifyOptions",
     "certify",
     "compose",
+    "frontier",
     "latent_ball",
     "load",
     "local_robustness",
@@ -63,6 +70,39 @@ class CertifyKeywords(TypedDict, total=False):
     jobs: int
     directory: str | Path | None
     local: VerifyOptions
+    sequential: bool | None
+    rule: CertifyRule
+
+
+class FrontierKeywords(TypedDict, total=False):
+    """Keyword arguments of `frontier` that are fields of FrontierOptions, with its defaults."""
+
+    samples: int
+    seed: int
+    jobs: int
+    directory: str | Path | None
+    tolerance: float | str | Fraction
+    relative: float | str | Fraction
+    radii: Sequence[float | str | Fraction]
+    local: VerifyOptions
+
+
+@dataclass(frozen=True)
+class FrontierCurves:
+    """What `frontier` found: `result.classes` hold the bounds (band, pointwise) and the brackets behind them."""
+
+    result: StudyFrontier
+    name: str = "classifier"
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the band of every class (.svg or .png)."""
+        return frontier_plot(path, [self.result], [self.name])
+
+    def to_json(self) -> dict:
+        """The document that `formalgr global --frontier --json` prints."""
+        options, study = self.result.options, self.result.study
+        provenance = Provenance(sources=study.sources, seed=options.seed, argv=(), seconds=self.result.seconds)
+        return frontier_document([self.result], [self.name], None, provenance)
 
 
 class RadiusKeywords(TypedDict, total=False):
@@ -114,7 +154,7 @@ def certify(
 ) -> GlobalCertificate:
     """Whether every class is (epsilon, delta)-robust on what its generator produces, at confidence 1 - alpha.
 
-    Keywords: samples (per class, 200), seed (0), jobs (worker processes, 1), directory (its ledger makes the same call
+    Keywords: samples (per class; without them as many as the claim needs, at most 10,000: sequential, rule), seed (0), jobs (worker processes, 1), directory (its ledger makes the same call
     go on where it stopped), local (VerifyOptions of the local checks). `progress`: True draws on stderr; a callable is
     given Ticks. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
     """
@@ -123,6 +163,28 @@ def certify(
     budget = Budget(_limit(timeout_seconds))
     with _drawn(progress) as display:
         return _certify(study, epsilon, delta, alpha, settings, budget, display)
+
+
+def frontier(
+    study: Study,
+    max_epsilon: float | str | Fraction,
+    alpha: float = 1e-3,
+    *,
+    progress: bool | Progress = False,
+    timeout_seconds: float = float("inf"),
+    **options: Unpack[FrontierKeywords],
+) -> FrontierCurves:
+    """Bounds of F_c(eps) for every class and every eps of [0, max_epsilon] together, at confidence 1 - alpha.
+
+    Keywords: samples (per class, 1000), seed (0), jobs (1), directory (its ledger makes the same call go on where it
+    stopped), tolerance and relative (how narrow brackets shall be: 0.001 or 5 %), radii (settled first), local
+    (VerifyOptions; its seconds_per_query limits each sample, 1 by default). Raises like certify.
+    """
+    _check_keywords("frontier", options, FrontierKeywords)
+    settings = FrontierOptions(**options)
+    budget = Budget(_limit(timeout_seconds))
+    with _drawn(progress) as display:
+        return FrontierCurves(_frontier(study, max_epsilon, alpha, settings, budget, display))
 
 
 def radius(

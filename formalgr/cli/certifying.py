@@ -33,14 +33,14 @@ EXPECTED = 300
 """Samples per class that a sequential run is expected to take."""
 
 
-def local_options(session: Session, jobs: int = 1) -> VerifyOptions:
-    """The options of the local checks, within what each of the processes may take."""
+def local_options(session: Session, jobs: int = 1, seconds: float = 60.0) -> VerifyOptions:
+    """The options of the local checks, within what each of the processes may take; `seconds` a sample by default."""
     args = session.args
     local = VerifyOptions(
         solver=getattr(args, "solver", "auto"),
         require=guarantee_of(getattr(args, "require", "none")),
         semantics=Semantics(getattr(args, "semantics", "real")),
-        seconds_per_query=args.per_sample_timeout,
+        seconds_per_query=args.per_sample_timeout or seconds,
         seed=args.seed,
     )
     return bounded(args, local, jobs)

@@ -40,6 +40,8 @@ examples
   formalgr global study.toml
   formalgr global study.toml --epsilon 0.05 --class 3,8
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
+  formalgr global study.toml --frontier --max-epsilon 0.3 -n 1000 --timeout 600 --out run2   # frontier.svg
+  formalgr global study.toml --frontier --classifier a.onnx --classifier b.onnx --epsilon 0.1   # which is better?
   formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
       --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped
@@ -52,6 +54,7 @@ def add_arguments(parser: options.Parser) -> None:
     parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks and claim in one file")
     options.add_model_options(parser, required=False)
     options.add_claim_options(parser, samples=None)
+    options.add_frontier_options(parser)
     options.add_mass_options(parser)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None)  # the file may say them
     parser.add_argument(
@@ -80,20 +83,28 @@ def add_arguments(parser: options.Parser) -> None:
 def run(session: Session) -> int:
     """Run the study that the arguments describe."""
     from formalgr.cli.certifying import run_study
-    from formalgr.cli.models import completed, study_of
+    from formalgr.cli.models import completed, studies_of
 
     args = completed(session.args, session.args.study)
-    for name in ("epsilon",) if args.mass or args.hybrid else ("epsilon", "delta"):
+    mass = args.mass or args.hybrid
+    needed = () if args.frontier else ("epsilon",) if mass else ("epsilon", "delta")
+    for name in needed:
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
-    session = replace(session, args=args)
+    session, studies = replace(session, args=args), studies_of(args)
+    if args.frontier and args.export is None:
+        from formalgr.cli.frontier import run_frontier
+
+        return run_frontier(session, studies)
+    if len(studies) > 1:
+        raise UsageError("several --classifier are compared with --frontier; without it give one")
     if args.export is not None:
-        return _export(session, study_of(args))
-    if args.mass or args.hybrid:
+        return _export(session, studies[0])
+    if mass:
         from formalgr.cli.mass import run_mass
 
-        return run_mass(session, study_of(args))
-    return run_study(session, study_of(args), args.out, args.out)
+        return run_mass(session, studies[0])
+    return run_study(session, studies[0], args.out, args.out)
 
 
 def _export(session: Session, study) -> int:

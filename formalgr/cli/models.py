@@ -38,6 +38,12 @@ def completed(args: argparse.Namespace, path: Path | None) -> argparse.Namespace
     )
 
 
+def studies_of(args: argparse.Namespace) -> list[Study]:
+    """One study for each --classifier; the same generators and latents for all."""
+    given = args.classifier if isinstance(args.classifier, list) else [args.classifier]
+    return [study_of(argparse.Namespace(**{**vars(args), "classifier": classifier})) for classifier in given]
+
+
 def study_of(args: argparse.Namespace) -> Study:
     """The study that the arguments describe: the classes asked for, else one generator per output of the classifier.
 

@@ -175,6 +175,20 @@ def add_run_options(parser: Parser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_frontier_options(parser: Parser) -> None:
+    """The whole curve."""
+    group = parser.add_argument_group("all radii at once")
+    group.add_argument(
+        "--frontier",
+        action="store_true",
+        help="bounds of the failure probability at every radius, and of the radius's quantiles and mean; --epsilon is "
+        "then a radius of interest, and several --classifier FILE are compared on the same latents",
+    )
+    group.add_argument(
+        "--max-epsilon", type=radius, metavar="E", help="largest radius looked at with --frontier (default 0.5)"
+    )
+
+
 def add_model_options(parser: Parser, required: bool = True) -> None:
     """Which networks: generators by class, one classifier, the stage between them, the latents' distribution."""
     group = parser.add_argument_group("networks")
@@ -192,7 +206,13 @@ def add_model_options(parser: Parser, required: bool = True) -> None:
         default="normal",
         help='distribution of the latents: normal, N(0, I) (default), or "uniform:-1,1" in every coordinate',
     )
-    group.add_argument("--classifier", required=required, metavar="FILE", help="ONNX file of the classifier")
+    group.add_argument(
+        "--classifier",
+        required=required,
+        metavar="FILE",
+        action="store" if required else "append",
+        help="ONNX file of the classifier",
+    )
     group.add_argument(
         "--between",
         metavar="SPEC",
@@ -330,7 +350,7 @@ def add_job_options(parser: Parser) -> None:
         "--jobs", type=count, metavar="N", help="worker processes (default: one per core, 1 when there is little to do)"
     )
     group.add_argument(
-        "--per-sample-timeout", type=seconds, default=60.0, metavar="S", help="limit of one local check (default 60)"
+        "--per-sample-timeout", type=seconds, metavar="S", help="limit of one local check (default 60; --frontier 1)"
     )
 
 

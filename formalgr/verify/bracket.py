@@ -29,7 +29,7 @@ class RadiusBracket:
 
     lower is -1 where the center itself is not proven; upper is None where no counterexample was found up to the cap
     (then so is witness). `guarantee` is the weakest of what was proven and replayed; `reason` says why the bracket is
-    wider than asked, None when it is not. Raises Refused when the two ends contradict each other.
+    wider than asked, None when it is not; `proof_seconds` is what the proof of `lower` took. Raises Refused when the two ends contradict each other.
     """
 
     lower: Fraction
@@ -39,6 +39,7 @@ class RadiusBracket:
     reason: Reason | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    proof_seconds: float = 0.0
 
     def __post_init__(self):
         if (self.upper is None) != (self.witness is None):
@@ -56,13 +57,14 @@ class RadiusBracket:
 class RadiusOptions:
     """How far and how fine: radii up to `max_epsilon`, brackets no wider than `tolerance` (default max_epsilon / 1000).
 
-    `local` steers the checks; its seconds_per_query limits each latent, all radii together. With a `domain` only the
-    inputs within it count. Raises UsageError unless both radii are > 0 and the semantics is real: root bounds and
-    replays speak of the reals.
+    `relative`: a bracket may also be as wide as this share of its upper end. `local` steers the checks; its
+    seconds_per_query limits each latent, all radii together. With a `domain` only the inputs within it count. Raises
+    UsageError unless both radii are > 0 and the semantics is real: root bounds and replays speak of the reals.
     """
 
     max_epsilon: float | str | Fraction = Fraction(1)
     tolerance: float | str | Fraction | None = None
+    relative: Fraction = Fraction(0)
     local: VerifyOptions = field(default_factory=VerifyOptions)
     domain: RationalBox | None = None
 
@@ -74,10 +76,28 @@ class RadiusOptions:
         object.__setattr__(self, "max_epsilon", cap)
         object.__setattr__(self, "tolerance", tolerance)
 
+    def allowed(self, upper: Fraction) -> Fraction:
+        """The widest bracket wanted that ends at `upper`."""
+        return max(self.tolerance, self.relative * upper)
+
     @property
     def step(self) -> Fraction:
         """The grid of radii that are tried: the largest power of two <= tolerance / 16, so that floats hold them."""
         return Fraction(2) ** math.floor(math.log2(self.tolerance / 16))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an earlier run found of one latent: a proven radius with its level and cost (-1: none), a point to replay.
+
+    `attacked`: attacks and root bounds have been tried on it.
+    """
+
+    lower: Fraction = UNPROVEN
+    proof: Guarantee = Guarantee.NONE
+    point: tuple[Fraction, ...] | None = None
+    proof_seconds: float = 0.0
+    attacked: bool = False
 
 
 def _positive(name: str, value: float | str | Fraction) -> Fraction:

@@ -89,7 +89,8 @@ class Latent:
         done = self.upper == 0 or self.lower >= target
         reason = None if done else self.reason or Reason.TIMEOUT
         weakest = min(levels, default=Guarantee.NONE)
-        return RadiusBracket(self.lower, self.upper, self.witness, weakest, reason, self.spent, self.notes)
+        cost = max((seconds for radius, seconds in self.costs if radius == self.lower), default=0.0)
+        return RadiusBracket(self.lower, self.upper, self.witness, weakest, reason, self.spent, self.notes, cost)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Pace:
         """The least radius whose proof makes the bracket as narrow as asked; the cap without a counterexample."""
         if latent.upper is None:
             return self.options.max_epsilon
-        return max(Fraction(0), -rounded_down(self.options.tolerance - latent.upper, self.options.step))
+        return max(Fraction(0), -rounded_down(self.options.allowed(latent.upper) - latent.upper, self.options.step))
 
     def open(self, latent: Latent) -> bool:
         """Whether the bracket is wider than asked and more can be done for it."""

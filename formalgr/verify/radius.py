@@ -28,7 +28,7 @@ from formalgr.graph.network import Network
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
 from formalgr.spec.unsafe import UnsafeSet
-from formalgr.verify.bracket import RadiusBracket, RadiusOptions, exact_latents
+from formalgr.verify.bracket import Known, RadiusBracket, RadiusOptions, exact_latents
 from formalgr.verify.ladder import Ladder
 from formalgr.verify.pace import Latent, Pace
 from formalgr.verify.pipeline import verify_batch
@@ -44,11 +44,13 @@ def radius_brackets(
     options: RadiusOptions | None = None,
     budget: Budget | None = None,
     progress: Progress = silent,
+    known: Sequence[Known] | None = None,
 ) -> tuple[RadiusBracket, ...]:
     """lower < R(z) <= upper for each latent of (number, inputs), in order; see RadiusBracket.
 
-    A spent budget leaves the best brackets so far. Raises InputError for latents that are no finite numbers or lie
-    outside the domain, ModelError when they or the unsafe set do not fit the network.
+    A spent budget leaves the best brackets so far; `known` is what an earlier run left, one for each latent: what it
+    proved is taken over, what it found is replayed, and neither end gets worse. Raises InputError for latents that are
+    no finite numbers or lie outside the domain, ModelError when they or the unsafe set do not fit the network.
     """
     run = _Run(network, unsafe, options or RadiusOptions(), budget or Budget())
     states = [Latent(center) for center in exact_latents(latents, network.graph.inputs)]
@@ -61,11 +63,12 @@ def radius_brackets(
         robust = sum(state.lower == run.options.max_epsilon for state in done)
         progress(Tick("brackets", len(states), robust, len(done) - robust, 0, note))
 
-    run.check_centers(states)
+    fresh = states if known is None else run.resume(states, known)
+    run.check_centers([state for state in states if state.lower < 0 and state.upper != 0])
     report("centers")
-    run.attack([state for state in states if run.pace.open(state)])
+    run.attack([state for state in fresh if run.pace.open(state)])
     report("attack")
-    run.climb([state for state in states if run.pace.open(state)])
+    run.climb([state for state in fresh if run.pace.open(state)])
     report("root bounds")
     while run.refine([state for state in states if run.pace.open(state)]):
         report("branch and bound")
@@ -98,8 +101,23 @@ class _Run:
             latent.learn(radius, outcome, seconds)
         return outcomes
 
+    def resume(self, latents: list[Latent], known: Sequence[Known]) -> list[Latent]:
+        """Take over proven radii and replay points; the latents that were not attacked yet."""
+        fresh = []
+        for latent, earlier in zip(latents, known, strict=True):
+            if not earlier.attacked:
+                fresh.append(latent)
+            latent.raise_lower(earlier.lower, earlier.proof, earlier.proof_seconds)
+            if earlier.point is not None:
+                found = self.replayer.replay(self.query(latent, self.options.max_epsilon), earlier.point)
+                if found is not None:
+                    latent.lower_upper(found)
+        return fresh
+
     def check_centers(self, latents: list[Latent]) -> None:
         """Radius 0: wrong centers are done, and so are those that nothing proves."""
+        if not latents:
+            return
         for latent, outcome in zip(latents, self.ask(latents, [Fraction(0)] * len(latents)), strict=True):
             latent.stuck = outcome.verdict is not Verdict.HOLDS
 

@@ -1,0 +1,118 @@
+"""`formalgr global --frontier`: the failure probability at every radius, for one classifier or several side by side.
+
+In: Session, Studies. Out: tables, frontier.json, frontier.svg, exit code. Trust: as global_robustness/curves.
+"""
+
+from pathlib import Path
+
+from formalgr.cli.certifying import default_jobs, local_options
+from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
+from formalgr.core.verdict import Reason
+from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier, with_directory
+from formalgr.global_robustness.study import Study
+from formalgr.report import frontier as report_frontier
+from formalgr.report import json as report_json
+from formalgr.report import text
+from formalgr.report.files import check_folder, write_text
+from formalgr.report.sentences import counted, percent
+from formalgr.report.words import GUARANTEES, MEANINGS
+
+MAX_EPSILON = "0.5"
+SAMPLES = 1000
+SECONDS = 1.0
+"""Of one sample, all its radii together, where --per-sample-timeout says nothing."""
+
+
+def run_frontier(session: Session, studies: list[Study]) -> int:
+    """Bracket, draw, write and print; returns the exit code."""
+    args = session.args
+    names = _names(studies)
+    radii = () if args.epsilon is None else (args.epsilon,)
+    if args.out is not None:
+        check_folder(args.out)
+    if len({study.classes for study in studies}) > 1:
+        raise UsageError("classifiers are compared on the same classes; give --class")
+    results = []
+    with session.display() as display:
+        for number, study in enumerate(studies):
+            jobs = args.jobs or default_jobs(study, 20 * (args.samples or SAMPLES))
+            options = FrontierOptions(
+                samples=args.samples or SAMPLES,
+                seed=args.seed,
+                jobs=jobs,
+                directory=args.out,
+                radii=radii,
+                classifiers=len(studies),
+                local=local_options(session, jobs, SECONDS),
+            )
+            if len(studies) > 1:
+                options = with_directory(options, names[number])
+            budget = session.budget.within(session.budget.remaining / (len(studies) - number))
+            results.append(frontier(study, args.max_epsilon or MAX_EPSILON, args.alpha, options, budget, display))
+    sources = dict.fromkeys(source for study in studies for source in study.sources)
+    provenance = report_json.Provenance(
+        sources=tuple(sources), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
+    )
+    document = report_frontier.frontier_document(results, names, args.delta, provenance)
+    _write(session, results, names, document)
+    if args.json:
+        session.result(report_json.text(document))
+    else:
+        _print(session, results, names, document)
+    return session.exit_code(_word(results, document))
+
+
+def _names(studies: list[Study]) -> list[str]:
+    """A name for each classifier: its file's, with a number where two have the same."""
+    stems = [Path(str(getattr(study.classifier, "sources", study.classifier))).stem for study in studies]
+    return [f"{stem}-{k + 1}" if stems.count(stem) > 1 else stem for k, stem in enumerate(stems)]
+
+
+def _write(session: Session, results: list[StudyFrontier], names: list[str], document: dict) -> None:
+    folder = session.args.out
+    if folder is None:
+        return
+    written = [write_text(folder / "frontier.json", report_json.text(document) + "\n")]
+    written.append(report_frontier.frontier_plot(folder / "frontier.svg", results, names))
+    session.hint(f"wrote {' and '.join(map(str, written))}")
+
+
+def _print(session: Session, results: list[StudyFrontier], names: list[str], document: dict) -> None:
+    out = text.console(wide=True)
+    first = results[0]
+    classes = counted(len(first.classes), "class", "classes")
+    asked = f"F(eps), the probability that a latent's ball of radius eps holds a wrong point, up to {first.max_epsilon}"
+    text.say(out, f"{asked}: {classes}, {first.options.samples} samples each, seed {first.options.seed}\n")
+    for name, result in zip(names, results, strict=True):
+        at = (f"F({float(radius):g})" for radius in report_frontier.shown_radii(result))
+        if len(results) > 1:
+            text.say(out, name)
+        columns = ("class", "n", "closed", *at, "5% quantile of R", "median of R", "mean of min(R, cap)")
+        out.print(text.numbers_table(columns, report_frontier.class_rows(result)))
+        text.say(out, "")
+    together = "all classifiers, " if len(results) > 1 else ""
+    text.say(
+        out,
+        f"Bounds hold for {together}all classes and all radii together at confidence {percent(1.0 - first.alpha)}. "
+        "R: distance of the nearest wrong latent; closed: brackets of R as narrow as 5% or 0.001.",
+    )
+    if document["comparisons"]:
+        columns = ("class", "eps", "only 1st fails", "only 2nd fails", "F 1st - F 2nd", "more robust")
+        text.say(out, f"\n{names[0]} and the others on the same latents")
+        out.print(text.numbers_table(columns, report_frontier.comparison_rows(document["comparisons"])))
+    if document["verdict"]:
+        told = f"({document['epsilon']:g}, {document['delta']:g})-robust"
+        text.say(out, f"{names[0]}: {told}: {document['verdict'].upper()}")
+    level = min(result.guarantee for result in results)
+    text.say(out, f"Ends: {GUARANTEES[level]} or stronger ({MEANINGS[level]}); {session.budget.elapsed:.1f} s")
+
+
+def _word(results: list[StudyFrontier], document: dict) -> str:
+    """The word that --exit-code goes by: the verdict where one was asked for, else whether every bracket is closed."""
+    if document["verdict"]:
+        return document["verdict"]
+    reasons = {one.reason for result in results for part in result.classes for one in part.records} - {None}
+    if not reasons:
+        return "certified"
+    return "timeout" if Reason.TIMEOUT in reasons else "unknown"
