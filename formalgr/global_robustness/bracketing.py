@@ -21,7 +21,7 @@ UNIT = 50
 """Samples per unit of work."""
 
 FIRST_SECONDS = 0.05
-"""Of a sample's time in the first round, besides attacks and root bounds; each later round allows four times as much."""
+"""Of a sample's time in the first round, besides attacks and root bounds; each later round allows four times that."""
 
 SMALL = Fraction(1, 8)
 """The radius that is tried on all samples first, as a share of the cap: most of them are proven there at once."""

@@ -1,7 +1,7 @@
 """Frontiers as JSON, tables and SVG plots; several classifiers side by side.
 
-In: StudyFrontiers. Out: documents, text, an SVG file. Trust: sound for numbers (printed bounds are rounded outward); the
-picture decides nothing.
+In: StudyFrontiers. Out: documents, text, an SVG file. Trust: sound for numbers (printed bounds are rounded outward);
+the picture decides nothing.
 """
 
 from collections.abc import Iterator, Sequence

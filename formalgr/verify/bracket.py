@@ -29,7 +29,8 @@ class RadiusBracket:
 
     lower is -1 where the center itself is not proven; upper is None where no counterexample was found up to the cap
     (then so is witness). `guarantee` is the weakest of what was proven and replayed; `reason` says why the bracket is
-    wider than asked, None when it is not; `proof_seconds` is what the proof of `lower` took. Raises Refused when the two ends contradict each other.
+    wider than asked, None when it is not; `proof_seconds` is what the proof of `lower` took. Raises Refused when the
+    two ends contradict each other.
     """
 
     lower: Fraction
