@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.growth_networks import LABEL, composed, units
 from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, matmul_rate, write
 from formalgr.core.arrays import keep_freed_memory
+from formalgr.core.budget import Budget, processor_seconds
 from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.prior import LatentPrior
 from formalgr.graph.compose import compose
@@ -134,7 +135,7 @@ def alone(point: Point, queries: list[Query], seconds: float) -> tuple[list[Quer
     with products_counted() as products:
         for query in queries:
             with Stopwatch() as watch:
-                verify_batch(point.network, [query], LONGEST)
+                verify_batch(point.network, [query], LONGEST, Budget(clock=processor_seconds))
             taken.append(query)
             spent += watch.cpu_seconds
             if spent > seconds:
@@ -147,7 +148,8 @@ def in_batches(point: Point, queries: list[Query]) -> tuple[list, float]:
     outcomes: list = []
     with Stopwatch() as watch:
         for start in range(0, len(queries), point.batch):
-            outcomes += verify_batch(point.network, queries[start : start + point.batch], LONGEST)
+            part = queries[start : start + point.batch]
+            outcomes += verify_batch(point.network, part, LONGEST, Budget(clock=processor_seconds))
     return outcomes, watch.cpu_seconds
 
 

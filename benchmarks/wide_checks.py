@@ -21,6 +21,7 @@ from formalgr.bounds.crown import lower_forms
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.core.arrays import NUMPY, keep_freed_memory
 from formalgr.core.box import Box, outward
+from formalgr.core.budget import Budget, processor_seconds
 from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.prior import LatentPrior
 from formalgr.graph.compose import compose
@@ -71,7 +72,7 @@ def complete_row(network: Network, queries: list[Query], seconds: float) -> dict
     """What the complete check decides, `seconds` at most for each query."""
     options = VerifyOptions(seconds_per_query=seconds)
     with Stopwatch() as watch:
-        outcomes = verify_batch(network, queries, options)
+        outcomes = verify_batch(network, queries, options, Budget(clock=processor_seconds))
     counts = {verdict.value: sum(one.verdict is verdict for one in outcomes) for verdict in Verdict}
     spent = sorted(one.seconds for one in outcomes)
     extremes = {"median_seconds": spent[len(spent) // 2], "largest_seconds": spent[-1]}
