@@ -156,7 +156,8 @@ def certify(
 
     Keywords: samples (per class; without them as many as the claim needs, at most 10,000), sequential, rule, seed (0),
     jobs (worker processes, 1), directory (its ledger makes the same call go on where it stopped), local (VerifyOptions
-    of the local checks). `progress`: True draws on stderr; a callable is given Ticks. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
+    of the local checks). `progress`: True draws on stderr; a callable is given Ticks. Raises UsageError on a value
+    outside its domain, ModelError when networks do not fit.
     """
     _check_keywords("certify", options, CertifyKeywords)
     settings = CertifyOptions(**options)

@@ -16,7 +16,8 @@ from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.certificate import global_document
-from formalgr.report.files import check_folder, write_text
+from formalgr.report.files import check_folder, write_text, write_whole
+from formalgr.report.global_certificate import certificate_bytes
 from formalgr.report.pairs import AdversarialPair, PairMaker
 from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
@@ -71,6 +72,9 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     )
     described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
     document = report_json.text(global_document(certificate, provenance, described))
+    if getattr(args, "certificate", None) is not None:
+        content = certificate_bytes(certificate, study)
+        write_whole(args.certificate, lambda place: place.write_bytes(content))
     if folder is not None:
         write_text(folder / "result.json", document + "\n")
     if args.json:

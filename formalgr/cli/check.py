@@ -21,7 +21,9 @@ exit codes
 
 examples
   formalgr verify network.onnx property.vnnlib --certificate proof.cert
-  formalgr check proof.cert --model network.onnx"""
+  formalgr check proof.cert --model network.onnx
+  formalgr global study.toml --certificate claim.cert
+  formalgr check claim.cert                          # it names its networks itself"""
 
 CHECK = "formalgr.check/1"
 LARGEST = 1 << 30
@@ -92,5 +94,15 @@ def _local(session: Session, data: bytes) -> tuple[str, str]:
     return proven.sentence, proven.assumed
 
 
-CHECKS = {"formalgr.certificate/1": _local}
+def _global(session: Session, data: bytes) -> tuple[str, str]:
+    """A certificate about what generators produce; it names its networks itself."""
+    from formalgr.report.global_certificate import check_global
+
+    try:
+        return check_global(data)
+    except Refused as error:
+        raise Refused(f"{session.args.certificate}: {error}") from None
+
+
+CHECKS = {"formalgr.certificate/1": _local, "formalgr.global-certificate/1": _global}
 """How certificates are checked, by their schema."""

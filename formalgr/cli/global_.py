@@ -73,6 +73,12 @@ def add_arguments(parser: options.Parser) -> None:
         help="folder for result.json, pair.png and the ledger that makes runs resumable",
     )
     parser.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="write what `formalgr check` needs to repeat the statistics (not for --frontier, --mass and --hybrid)",
+    )
+    parser.add_argument(
         "--export",
         metavar="FILE",
         help="run nothing: write each class's question about all latents of a box (which leaves out probability delta) "
