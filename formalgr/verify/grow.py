@@ -22,12 +22,12 @@ from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker.claim import Rejected, question
 from formalgr.verify.checker.proof import Part, Tree, trivial
 from formalgr.verify.checker.walk import Program
-from formalgr.verify.shadow import Shadow, Shadows
+from formalgr.verify.shadow import Shadow, Shadows, floats
 
-BITS = 64
+BITS = 56
 """Binary digits after the point that the checker computes with."""
 
-UNIT = float(1 << BITS)
+UNIT = 1 << BITS
 
 MARGIN = 1e-9
 """A row closes a part when its minimum is above this share of what its form sums up: floats differ from the checker's
@@ -44,7 +44,7 @@ class GrowOptions:
     parts: int = 200_000
     batch: int = 32
     cut_volume: float = 0.5
-    fold_units: float = 0.6
+    fold_units: float = 0.4
     phase_inputs: int = 32
     phase_units: int = 8
     narrow: float = 1e-4
@@ -95,7 +95,8 @@ class Grower:
             del waiting[-self._options.batch :]
             np.subtract.at(left, [k for k, _ in batch], 1)
             if batch:
-                self._advance([node for _, node in batch], [trees[k] for k, _ in batch])
+                with np.errstate(all="ignore"):  # what overflows proves nothing here, and is left to the checker
+                    self._advance([node for _, node in batch], [trees[k] for k, _ in batch])
                 waiting += [(k, child) for k, node in batch for child in node.children[::-1]]
         failed = {k for k, _ in waiting} | set(np.nonzero(left <= 0)[0].tolist())
         return [
@@ -104,8 +105,7 @@ class Grower:
 
     def _advance(self, nodes: list[_Node], trees: list[Tree]) -> None:
         """Give every node its line and its children."""
-        ends = (np.array([getattr(node.part, end) for node in nodes], dtype=object) for end in ("low", "high"))
-        box = Box(*(end.astype(np.float64) / UNIT for end in ends))
+        box = Box(*(floats([getattr(node.part, end) for node in nodes], UNIT) for end in ("low", "high")))
         found = self._shadow.bound(box.lower, box.upper, self._splits(nodes))
         reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
         size = np.abs(found.forms[:, :, 0]) + np.matmul(np.abs(found.forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
@@ -135,11 +135,11 @@ class Grower:
     def _is_faithful(self, tree: Tree) -> bool:
         """Whether floats say of a whole region what the checker says: not where a network cancels its digits."""
         part = tree.root()
-        low, high = (np.array([float(x) for x in end])[None] / UNIT for end in (part.low, part.high))
+        low, high = (floats(end, UNIT)[None] for end in (part.low, part.high))
         with np.errstate(all="ignore"):
             found = self._shadow.bound(low, high)
         walk, _ = tree.walk(part, {})
-        exact = np.array([float(x) for x in walk.space.minima(walk.space.lower_forms(walk.output))]) / UNIT
+        exact = floats(walk.space.minima(walk.space.lower_forms(walk.output)), UNIT)
         slopes, reach = np.abs(found.forms[0, :, 1:]), np.maximum(np.abs(low[0]), np.abs(high[0]))
         size = np.abs(found.forms[0, :, 0]) + slopes @ reach
         return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * MARGIN * size))
@@ -176,8 +176,8 @@ class Grower:
 
     def _cut(self, node: _Node, tree: Tree, found: Shadows, cut: Box, k: int) -> bool:
         """Cut the part where that leaves little of it."""
-        low, high = (np.array([float(x) for x in end]) / UNIT for end in (node.part.low, node.part.high))
-        width = np.maximum(high - low, 1.0 / UNIT)
+        low, high = (floats(end, UNIT) for end in (node.part.low, node.part.high))
+        width = np.maximum(high - low, 2.0**-BITS)
         share = (cut.upper[0] - cut.lower[0]) / width
         if np.prod(share) > self._options.cut_volume:
             return False
@@ -199,7 +199,7 @@ class Grower:
 
     def _open(self, forms: np.ndarray, part: Part) -> bool:
         """Whether rows with the given forms leave a polytope open over a part."""
-        low, high = (np.array([float(x) for x in end]) / UNIT for end in (part.low, part.high))
+        low, high = (floats(end, UNIT) for end in (part.low, part.high))
         slopes = forms[:, 1:]
         least = forms[:, 0] + np.minimum(slopes * low, slopes * high).sum(axis=1)
         size = np.abs(forms[:, 0]) + np.abs(slopes) @ np.maximum(np.abs(low), np.abs(high))

@@ -93,8 +93,9 @@ class Shadow:
         return Shadows(forms, space.minima(forms), units, parts, space, arguments, pieces)
 
 
-def _float(values, divisor: int) -> np.ndarray:
-    flat = [int(value) / divisor for value in np.asarray(values, dtype=object).reshape(-1).tolist()]
+def floats(values, divisor: int) -> np.ndarray:
+    """values / divisor, the largest float where that overflows."""
+    flat = [_ratio(int(value), divisor) for value in np.asarray(values, dtype=object).reshape(-1).tolist()]
     return np.array(flat, dtype=np.float64).reshape(np.shape(values))
 
 
@@ -129,11 +130,19 @@ def _float_step(step):
 
 
 def _number(x) -> float:
-    return int(x.numerator) / int(x.denominator)
+    return _ratio(int(x.numerator), int(x.denominator))
+
+
+def _ratio(top: int, bottom: int) -> float:
+    """The quotient, or the largest float of its sign."""
+    try:
+        return top / bottom
+    except OverflowError:
+        return float(np.copysign(np.finfo(np.float64).max, 1 if top > 0 else -1))
 
 
 def _blend(step: Blend):
-    factor, shift = (_float(part, step.divisor) for part in (step.factor, step.shift))
+    factor, shift = (floats(part, step.divisor) for part in (step.factor, step.shift))
 
     def apply(values):
         rows = _joined([values[k] for k in step.sources])[:, step.index]
@@ -153,8 +162,8 @@ def _shifted(rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def _product(step: Product):
-    matrices = np.stack([_float(matrix.entries, step.divisor) for matrix in step.weights])
-    shift, gather = _float(step.shift, step.divisor), step.gather
+    matrices = np.stack([floats(matrix.entries, step.divisor) for matrix in step.weights])
+    shift, gather = floats(step.shift, step.divisor), step.gather
 
     def apply(values):
         rows = _joined([values[k] for k in step.sources])

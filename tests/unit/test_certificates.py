@@ -1,28 +1,33 @@
 """Certificates end to end: written, checked by the independent checker, refused once anything in them is changed."""
 
+import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from formalgr.cli.main import main
 from formalgr.core.budget import Budget
 from formalgr.core.exact import fraction, rational_array
 from formalgr.core.verdict import Guarantee, Verdict
 from formalgr.graph.network import load
-from formalgr.spec.query import Query
-from formalgr.spec.robustness import latent_ball, wrong_label
 from formalgr.spec.vnnlib_reader import read_vnnlib
-from formalgr.verify.certificate import Certifier, certified
+from formalgr.verify.certificate import Certifier, certified, sealed
 from formalgr.verify.checker import Checker, Rejected, Unreadable
+from formalgr.verify.checker.claim import SCHEMA
 from formalgr.verify.checker.integers import rational
 from formalgr.verify.checker.reading import read
 from formalgr.verify.grow import GrowOptions
 from formalgr.verify.pipeline import verify
+from tests.certificates import edited, fuzz, lines_of
+from tests.operator_rows import model_bytes
 from tests.random_networks import random_network
 from tests.random_queries import draw_case
 
@@ -44,15 +49,36 @@ def proof():
 
 
 @pytest.fixture(scope="module")
-def tree():
-    """A certificate with splits, cuts and folds: a wider ball, cut into parts that are small enough."""
-    network = load(MODEL)
-    query = Query(latent_ball(np.zeros(8), Fraction(1, 4)), wrong_label(_label(network), 10))
-    return Certifier(MODEL.read_bytes(), None, GrowOptions(cut_volume=0.9, fold_units=0.9)).holds([query])
+def absolute() -> bytes:
+    """y = 2 relu(x) - relu(x + 2) + 2, which is |x| from -2 on."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "b"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "c", "d"], ["y"]),
+    ]
+    return model_bytes(
+        nodes, (1, 1), {"a": _row(1, 1), "b": _row(0, 2)[0], "c": _row(2, -1).T, "d": _row(2)[0]}
+    )
 
 
-def _label(network) -> int:
-    return int(np.argmax(network.graph.evaluate(np.zeros((1, 8)))[0]))
+@pytest.fixture(scope="module")
+def tree(absolute) -> bytes:
+    """|x| > -1/1000 over [-1, 1], proven by the phases of the first unit: in each, 1000 |x| + 1 and 1000 times
+    what is known of x sum up to 1."""
+    mix = {"mix": [[0, [[0, 1]], [[0, 0, 0, 1000]]]]}
+    claim = {
+        "model": hashlib.sha256(absolute).hexdigest(),
+        "property": None,
+        "bits": 56,
+        "outputs": 1,
+        "questions": [[["-1"], ["1"], [[[[[0, "1"]], "-1/1000", False]]]]],
+        "witness": None,
+    }
+    return sealed([claim, ["phase", 0, 0, 0], ["leaf", mix], ["leaf", mix]])
+
+
+def _row(*values) -> np.ndarray:
+    return np.array([values], dtype=np.float32)
 
 
 def test_a_proof_and_a_witness_are_written_and_checked(tmp_path, capsys):
@@ -134,12 +160,12 @@ def _enclosed(model: bytes) -> bool:
 def test_random_queries_with_near_ties_are_certified_as_they_are_true():
     """Thresholds at and beside exact minima: a proof is accepted only of what is true, a witness where there is one."""
     proven = witnessed = 0
-    for index in range(16):
+    for index in range(10):
         case = draw_case(78, index)
-        certifier, checker = Certifier(case.network.onnx(), None, GrowOptions(parts=40)), Checker(case.network.onnx())
+        certifier, checker = Certifier(case.network.onnx(), None, GrowOptions(parts=16)), Checker(case.network.onnx())
         for question in case.questions[:3]:
             try:
-                found = certifier.holds([question.query], Budget(2.0))
+                found = certifier.holds([question.query])
             except Unreadable:
                 break
             if found is not None:
@@ -149,7 +175,7 @@ def test_random_queries_with_near_ties_are_certified_as_they_are_true():
             if question.witness is not None and not _enclosed(case.network.onnx()):
                 assert checker.check(certifier.violated([question.query], question.witness)).claim.witness
                 witnessed += 1
-    assert proven >= 4 and witnessed >= 4
+    assert proven >= 3 and witnessed >= 4
 
 
 def test_an_outcome_without_a_certificate_is_too_weak():
@@ -168,3 +194,108 @@ def test_any_flipped_byte_is_refused(checker, proof):
     for length in (0, 1, 20, 100, len(proof) - 1):
         with pytest.raises(Rejected):
             checker.check(proof[:length])
+
+
+def _mix(line: int):
+    return lambda lines: lines[line][1]["mix"][0]
+
+
+CHANGES = [
+    ("another radius", "not exclude", lambda lines: lines[0]["questions"][0][0].__setitem__(0, "-3")),
+    ("a harder threshold", "not exclude", lambda lines: lines[0]["questions"][0][2][0][0].__setitem__(1, "1/1000")),
+    ("the other sign", "not exclude", lambda lines: lines[0]["questions"][0][2][0][0][0][0].__setitem__(1, "-1")),
+    ("another output", "limits", lambda lines: lines[0]["questions"][0][2][0][0][0][0].__setitem__(0, 1)),
+    ("more outputs", "sizes", lambda lines: lines[0].__setitem__("outputs", 2)),
+    ("more inputs", "sizes", lambda lines: [end.append("0") for end in lines[0]["questions"][0][:2]]),
+    ("bounds of different lengths", "length", lambda lines: lines[0]["questions"][0][0].append("0")),
+    ("no rows: all outputs are unsafe", "limits", lambda lines: lines[0]["questions"][0][2][0].clear()),
+    ("a second question without a proof", "next node", lambda lines: lines[0]["questions"].append(
+        lines[0]["questions"][0])),
+    ("another model", "another model", lambda lines: lines[0].__setitem__("model", "0" * 64)),
+    ("no digest", "SHA-256", lambda lines: lines[0].__setitem__("model", "../model.onnx")),
+    ("a path", "SHA-256", lambda lines: lines[0].__setitem__("property", "/etc/passwd")),
+    ("too few bits", "precision", lambda lines: lines[0].__setitem__("bits", 2)),
+    ("too many bits", "precision", lambda lines: lines[0].__setitem__("bits", 10**9)),
+    ("a key too many", "consist", lambda lines: lines[0].__setitem__("trust", "me")),
+    ("a key too few", "consist", lambda lines: lines[0].pop("bits")),
+    ("a witness beside a proof", "goes on", lambda lines: (
+        lines[0].__setitem__("witness", [0, ["-1/2000"]]),
+        lines[0]["questions"][0][2][0][0].__setitem__(1, "1/1000"))),
+    ("NaN", "p/q", lambda lines: lines[0]["questions"][0][0].__setitem__(0, "nan")),
+    ("a float", "whole number", lambda lines: lines[0]["questions"][0][0].__setitem__(0, -1.0)),
+    ("the end of floats", "whole number", lambda lines: _mix(2)(lines)[1][0].__setitem__(1, float("inf"))),
+    ("an enormous number", "p/q", lambda lines: lines[0]["questions"][0][0].__setitem__(0, "-" + "1" * 5000)),
+    ("an enormous multiplier", "limits", lambda lines: _mix(2)(lines)[1][0].__setitem__(1, 10**999)),
+    ("a negative multiplier", "limits", lambda lines: _mix(2)(lines)[2][0].__setitem__(3, -1)),
+    ("a multiplier that is too small", "not exclude", lambda lines: _mix(2)(lines)[2][0].__setitem__(3, 0)),
+    ("a row that is not there", "limits", lambda lines: _mix(2)(lines)[1][0].__setitem__(0, 1)),
+    ("a polytope that is not there", "limits", lambda lines: _mix(2)(lines).__setitem__(0, 1)),
+    ("a phase that was not split", "no phase", lambda lines: _mix(2)(lines)[2][0].__setitem__(1, 1)),
+    ("a unit that is not there", "limits", lambda lines: lines[1].__setitem__(2, 2)),
+    ("an activation that is not there", "limits", lambda lines: lines[1].__setitem__(1, 1)),
+    ("a kink that is not there", "limits", lambda lines: lines[1].__setitem__(3, 1)),
+    ("another unit's phase", "no phase", lambda lines: lines[1].__setitem__(2, 1)),
+    ("a leaf dropped", "next node", lambda lines: lines.pop()),
+    ("a leaf twice", "goes on", lambda lines: lines.append(lines[-1])),
+    ("a split dropped", "no phase", lambda lines: lines.pop(1)),
+    ("a phase split twice", "before", lambda lines: lines.insert(2, lines[1])),
+    ("an unknown node", "unknown node", lambda lines: lines.insert(1, ["trust"])),
+    ("a node that is no list", "length", lambda lines: lines.insert(1, {"leaf": {}})),
+    ("unknown evidence", "evidence", lambda lines: lines[2][1].__setitem__("trust", [])),
+    ("a leaf without evidence", "not exclude", lambda lines: lines[2].__setitem__(1, {})),
+    ("a split along no input", "input", lambda lines: lines.insert(1, ["split", 1])),
+    ("a cut outside", "outside", lambda lines: lines.insert(1, ["cut", [[0, 1, 5, 0]], {}])),
+    ("a cut that is not safe", "cut off", lambda lines: lines.insert(1, ["cut", [[0, 1, 0, 0]], {}])),
+    ("slopes beyond the unit's", "outside the slopes", lambda lines: (
+        lines.insert(1, ["leaf", {"slopes": [[0, 0, 0, 1 << 25]]}]))),
+    ("a fold without its leaves", "no phase", lambda lines: lines.insert(2, ["fold"])),
+    ("ten thousand levels", "too deep", lambda lines: lines.__setitem__(slice(1, None), [["split", 0]] * 10**4)),
+]
+"""Field by field: what is changed, what the refusal says, and the change."""
+
+
+@pytest.mark.parametrize(("words", "edit"), [pytest.param(*row[1:], id=row[0]) for row in CHANGES])
+def test_every_kind_of_change_is_refused_with_its_reason(absolute, tree, words, edit):
+    with pytest.raises(Rejected, match=words):
+        Checker(absolute).check(edited(tree, edit))
+
+
+def test_slopes_and_cuts_of_any_size_stay_sound(absolute, tree):
+    """Without a change it is accepted; with the slopes of the unit itself, and cuts of nothing, it still is."""
+    checker = Checker(absolute)
+    assert checker.check(tree).leaves == 2
+    weaker = edited(tree, lambda lines: lines[0]["questions"][0][2][0][0].__setitem__(1, "-2"))
+    for slopes in ([0, 1 << 24], [1 << 23, 1 << 23], [1 << 24, 0]):
+        proof = edited(weaker, lambda lines, s=slopes: lines.__setitem__(
+            slice(1, None), [["cut", [[0, 1, 1, 0]], {}], ["fold"], ["leaf", {"slopes": [[0, 0, *s]]}]]))
+        assert checker.check(proof).leaves == 1
+
+
+def test_files_made_to_harm_fail_fast(absolute, tree):
+    """A bomb, a deep nest, a line without end, sizes that are announced: refused before they take memory."""
+    claim = json.dumps(lines_of(tree)[0]).encode() + b"\n"
+    payloads = {
+        "size": claim + b"\n" * (1 << 26),
+        "too long": claim + b" " * (1 << 24),
+        "not valid": claim + b"[" * 100_000 + b"]" * 100_000 + b"\n",
+    }
+    checker = Checker(absolute)
+    for words, payload in payloads.items():
+        packed = zlib.compress(payload)
+        announced = 1000 if words == "size" else len(payload)
+        seal = {"schema": SCHEMA, "sha256": hashlib.sha256(packed).hexdigest(), "size": announced}
+        tracemalloc.start()
+        with pytest.raises(Rejected, match=words):
+            checker.check(json.dumps(seal).encode() + b"\n" + packed)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+        tracemalloc.stop()
+    for size in (2**40, -1, 0, None, "1"):
+        seal = {"schema": SCHEMA, "sha256": hashlib.sha256(b"").hexdigest(), "size": size}
+        with pytest.raises(Rejected):
+            checker.check(json.dumps(seal).encode() + b"\n")
+
+
+def test_random_edits_are_never_believed_unless_true():
+    """A part of `python -m tests.crosscheck.certificate_fuzz`: sealed again, judged by exact enumeration."""
+    tally = fuzz(seed=3, edits=120)
+    assert tally.edits >= 120 and not tally.wrong and tally.unknown <= 16
