@@ -20,7 +20,6 @@ from formalgr.core.rounding import UNIT_ROUNDOFF
 from formalgr.global_robustness.binomial import (
     check_alpha,
     lower_bounds,
-    lower_quantiles,
     upper_bounds,
     upper_quantiles,
 )
@@ -99,14 +98,13 @@ def local_alpha(samples: int, alpha: float, ranks: int | None = None) -> float:
     check_alpha(alpha)
     if samples < 0:
         raise UsageError(f"the number of samples must be >= 0, got {samples}")
-    number = samples if ranks is None else ranks
+    number = samples if ranks is None else min(ranks, samples)
     if number <= 1:
         return alpha
 
     def error(local: float) -> float:
-        # U -> 1 - U turns one side into the other, but for the rounding of numbers near 1: the tighter one of each
-        mirrored = 1.0 - lower_quantiles(samples, local)[::-1]
-        boundary = np.nextafter(np.minimum(upper_quantiles(samples, local), mirrored), 0.0)
+        # U -> 1 - U turns one side into the other, but for the rounding of numbers near 1
+        boundary = np.maximum(0.0, upper_quantiles(samples, local) - 4.0 * UNIT_ROUNDOFF["float64"])
         upper = np.append(boundary[:number], np.ones(samples - number))
         value, radius = crossing_probability(upper)
         if number == samples:
@@ -137,7 +135,7 @@ def _safe_end(error: Callable[[float], float], alpha: float, safe: float) -> flo
         before = (x, value)
         # aim a little beyond the root, so that both ends of the bracket move
         x *= (alpha / value) ** slope * (1.0 + AIM if value <= alpha else 1.0 - AIM)
-    return safe
+    return float(safe)
 
 
 AIM = 1e-9

@@ -53,15 +53,6 @@ def upper_quantiles(samples: int, alpha: float) -> np.ndarray:
     return beta.isf(alpha, k, samples - k + 1.0)
 
 
-def lower_quantiles(samples: int, alpha: float) -> np.ndarray:
-    """BetaInv(alpha; k, samples - k + 1) for k = 1 .. samples, (samples,), to nearest."""
-    check_alpha(alpha)
-    from scipy.stats import beta
-
-    k = np.arange(1, samples + 1, dtype=np.float64)
-    return beta.ppf(alpha, k, samples - k + 1.0)
-
-
 def upper_bounds(samples: int, alpha: float) -> np.ndarray:
     """Entry k: P(failure) <= p at confidence 1 - alpha when k of `samples` failed.
 
@@ -75,7 +66,11 @@ def lower_bounds(samples: int, alpha: float) -> np.ndarray:
 
     (samples + 1,), rising, begins at 0.
     """
-    return np.insert(_down(lower_quantiles(samples, alpha)), 0, 0.0)
+    check_alpha(alpha)
+    from scipy.stats import beta
+
+    k = np.arange(1, samples + 1, dtype=np.float64)
+    return np.insert(_down(beta.ppf(alpha, k, samples - k + 1.0)), 0, 0.0)
 
 
 def upper_bound(failures: int, samples: int, alpha: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core.errors import UsageError
-from formalgr.core.rounding import PROBABILITY_RELATIVE
+from formalgr.core.rounding import PROBABILITY_RELATIVE, UNIT_ROUNDOFF
 from formalgr.global_robustness.binomial import check_alpha, check_delta
 from formalgr.global_robustness.frontier import Interval
 from formalgr.global_robustness.multiplicity import GlobalVerdict
@@ -161,15 +161,15 @@ def spending_boundary(delta: float, alpha: float, most: int) -> tuple[np.ndarray
     boundary = np.full(most + 1, NEVER, dtype=np.int64)
     if delta == 0.0:  # no number of robust samples tells F = 0 from a tiny F
         return boundary, 0.0
-    # chances[j] = P(not stopped, S_t = first + j); alpha < 1/2 never reaches the states that are left out
+    # chances[j] = P(not stopped, S_t = first + j); states from `width` on are left out, and no boundary goes there
     width = min(most, math.ceil(most * delta)) + 2
     chances, first, spent = np.ones(1, dtype=np.float64), 0, 0.0
     for t in range(1, most + 1):
         moved = np.append(chances * (1.0 - delta), 0.0)
         moved[1:] += chances * delta
-        chances = moved[: max(1, width - first)]
+        chances = moved[: width - first]
         allowance = alpha * math.sqrt(t / most) / (1.0 + PROBABILITY_RELATIVE)
-        while chances.size and first < t and spent + chances[0] <= allowance:
+        while first < min(t, width - 1) and spent + chances[0] <= allowance:
             spent += float(chances[0])
             chances, first = chances[1:], first + 1
         boundary[t] = first - 1
@@ -245,7 +245,7 @@ def anytime_interval(not_proven: np.ndarray, violated: np.ndarray, alpha: float)
     if not times.size:
         return Interval(0.0, 1.0)
     upper = float(np.min(_crossing(unproven[1:], times, alpha)))
-    lower = 1.0 - float(np.min(_crossing(times - failed[1:], times, alpha)))
+    lower = 1.0 - float(np.min(_crossing(times - failed[1:], times, alpha))) - 2.0 * UNIT_ROUNDOFF["float64"]
     return Interval(max(0.0, lower), max(upper, lower))
 
 

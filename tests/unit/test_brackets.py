@@ -106,6 +106,24 @@ def test_quantiles_are_order_statistics(band):
             assert frontier.lower(F(found.upper) - F(2, 1000)) < q
 
 
+def test_a_quantile_at_a_bound_of_the_band(band):
+    """F <= q does not exclude F = q: where the upper bound is q itself, R_q may begin."""
+    brackets = Brackets.of([(F(k, 1000) - F(1, 10**6), F(k, 1000)) for k in range(1, 1001)], 1)
+    found = Frontier(brackets, band).quantile(float(band.upper[3]))
+    assert found.lower == pytest.approx(0.003, abs=1e-5)
+    found = Frontier(brackets, band).quantile(float(band.lower[500]))
+    assert found.upper == 0.5
+
+
+def test_radii_proven_beyond_the_cap_count_up_to_it():
+    """A frontier up to less than what was tried: the same as with brackets cut there."""
+    wide = Brackets.of([(F(3, 4), None), (F(1, 2), F(3, 4)), (F(1, 8), F(1, 4))] * 20, F(1, 2))
+    cut = Brackets.of([(F(1, 2), None), (F(1, 2), None), (F(1, 8), F(1, 4))] * 20, F(1, 2))
+    one, other = (Frontier(brackets, simultaneous(60, 0.05)) for brackets in (wide, cut))
+    assert one.steps() == other.steps() and one.mean() == other.mean()
+    assert one.quantile(0.6).lower == other.quantile(0.6).lower == 0.5
+
+
 def test_the_mean_is_the_integral_of_one_minus_the_band():
     """Against a sum over a fine grid, left and right Riemann sums around it."""
     frontier = Frontier(SAMPLE, simultaneous(6, 0.2))

@@ -9,10 +9,12 @@ import pytest
 from formalgr.core import exact
 from formalgr.core.errors import MissingDependency
 from formalgr.global_robustness.band import local_alpha, pointwise, simultaneous
+from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.global_robustness.recheck import (
     anytime_excludes,
     band_holds,
     boundary_holds,
+    decision_holds,
     lower_bound_holds,
     mixture_stop_holds,
     spending_holds,
@@ -89,6 +91,15 @@ def test_boundaries_are_exact_for_two_points():
     assert not boundary_holds([b, a], Fraction(1)) and not boundary_holds([a, Fraction(2)], Fraction(1))
 
 
+@pytest.mark.parametrize("alpha", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("delta", [0.001, 0.05, 0.5, 0.999])
+def test_spending_of_large_alpha_is_proven(delta, alpha):
+    """Where boundaries come near the mean of the failures, or beyond."""
+    for most in (1, 2, 30, 500):
+        test = sequential_test(delta, alpha, most)
+        assert spending_holds(test.certify_at, delta, alpha)
+
+
 @pytest.mark.parametrize("delta, most", [(0.05, 2000), (0.01, 3000), (0.5, 60)])
 def test_spending_is_proven(delta, most):
     test = sequential_test(delta, ALPHA, most)
@@ -113,6 +124,31 @@ def test_mixture_stops_are_proven(delta, alpha):
         assert not mixture_stop_holds(k + 1, t, delta, alpha, True)
         assert r > t or mixture_stop_holds(r, t, delta, alpha, False)
         assert not mixture_stop_holds(r - 1, t, delta, alpha, False)
+
+
+@pytest.mark.parametrize("rule", CertifyRule)
+@pytest.mark.parametrize("delta", [0.0, 0.1, 1.0])
+def test_decisions_are_proven(rule, delta):
+    """Whatever decides is proven; one failure more, or less to refute, is not."""
+    test = sequential_test(delta, 0.05, 200, rule)
+    for row in (np.zeros(200), np.ones(200), np.arange(200) % 30 == 29, np.arange(200) % 3 == 2, np.arange(200) == 7):
+        flags = row.astype(bool)
+        decision = test.decide(flags, flags)
+        assert decision_holds(test, decision)
+        if decision.verdict is GlobalVerdict.UNDECIDED or delta == 1.0:
+            continue
+        step = 1 if decision.verdict is GlobalVerdict.CERTIFIED else -1
+        assert not decision_holds(test, replace(decision, failures=decision.failures + step))
+        assert not decision_holds(test, replace(decision, at=201))
+    assert {test.decide(*[np.full(200, x)] * 2).verdict for x in (True, False)} == {
+        0.0: {GlobalVerdict.REFUTED, GlobalVerdict.UNDECIDED},
+        0.1: {GlobalVerdict.REFUTED, GlobalVerdict.CERTIFIED},
+        1.0: {GlobalVerdict.CERTIFIED},
+    }[delta]
+    if rule is CertifyRule.SPENDING and delta == 0.1:
+        free = replace(test, certify_at=test.certify_at + (np.arange(201) > 30))
+        bought = free.decide(*[np.zeros(200, dtype=bool)] * 2)
+        assert bought.verdict is GlobalVerdict.CERTIFIED and not decision_holds(free, bought)
 
 
 def test_the_ends_of_the_anytime_interval_are_proven():
