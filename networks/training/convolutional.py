@@ -6,9 +6,9 @@ Trust: heuristic. 97,040 ReLUs (Fijalkow and Gupta 2019, their code): too large 
 from pathlib import Path
 
 from networks.training.command import chosen, training_parser
-from networks.training.data import load_mnist_pictures
+from networks.training.data import load_pictures
 from networks.training.family import Family, run_family
-from networks.training.mnist import PIXELS, data_file
+from networks.training.mnist import PIXELS, data_place
 from networks.training.recipes import ConvolutionalRecipe
 
 MODULE = "networks.training.convolutional"
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     family = Family(
         name="mnist",
         directory=options.out,
-        data=load_mnist_pictures(data_file(options.data)),
+        data=load_pictures(data_place(options.data)),
         recipes=(SMALL,),
         command=f"python -m {MODULE} --data mnist.npz --out DIR",
     )

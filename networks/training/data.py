@@ -1,15 +1,21 @@
 """Pictures in [0, 1] with labels, split into train and test parts. Trust: heuristic.
 
-In: nothing (bundled digits) or a file (MNIST). Out: `Pictures`.
+In: nothing (bundled digits) or a file or folder (MNIST and its relatives). Out: `Pictures`.
 """
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import functional
 
-SPLIT_SEED = 2019  # of the digits' stratified 80/20 split
+from formalgr.experiments.datasets import read_pictures
+
+SPLIT_SEED = 2019  # of the digits' stratified 80/20 split, of halves and of moved copies
+HALVES = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -47,21 +53,64 @@ def load_digits_pictures() -> Pictures:
     return Pictures(train_x, train_y, test_x, test_y, preprocessing, hashlib.sha256(scaled.tobytes()).hexdigest())
 
 
-def load_mnist_pictures(path: Path) -> Pictures:
-    """MNIST (28x28) with its usual split, divided by 255. `path`: mnist.npz with x_train, y_train, x_test, y_test."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no MNIST file at {path}: give --data mnist.npz or set FORMALGR_DATA")
-    with np.load(path) as arrays:
-        missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
-        if missing:
-            raise ValueError(f"{path} lacks the arrays {sorted(missing)}")
-        raw = {key: arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    scaled = {key: (raw[key].reshape(len(raw[key]), -1) / 255.0).astype(np.float32) for key in ("x_train", "x_test")}
-    return Pictures(
-        scaled["x_train"],
-        raw["y_train"].astype(np.int64),
-        scaled["x_test"],
-        raw["y_test"].astype(np.int64),
-        "pixel / 255, flattened row by row; the usual 60000/10000 split",
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+def load_pictures(place: Path, name: str = "mnist") -> Pictures:
+    """A data set of 28x28 pictures, divided by 255: `name`.npz or a folder `name` of IDX files in `place`, or `place`.
+
+    Raises formalgr's InputError, naming the file, when there is none or it does not fit.
+    """
+    inside = [place / f"{name}.npz", place / name]
+    path = next((one for one in inside if one.exists()), place)
+    train, test = read_pictures(path, "train"), read_pictures(path, "test")
+    told = f"pixel / 255, flattened row by row; the usual {len(train)}/{len(test)} split"
+    return Pictures(train.pixels, train.labels, test.pixels, test.labels, told, _sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder in order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def moved_copies(data: Pictures, copies: int = 3) -> Pictures:
+    """The train part and `copies` randomly moved copies of it: the source paper's augmented set, 4 times as large.
+
+    Rotation and shear up to 20 degrees, shift up to a fifth of the side; drawn with a fixed seed.
+    """
+    random = torch.Generator().manual_seed(SPLIT_SEED)
+    pictures = torch.from_numpy(data.train_x)
+    parts = [data.train_x] + [_moved(pictures, random) for _ in range(copies)]
+    told = f"{data.preprocessing}; train part and {copies} moved copies (rotation 20, shear 20 degrees, shift 0.2)"
+    return replace(
+        data, train_x=np.concatenate(parts), train_y=np.tile(data.train_y, copies + 1), preprocessing=told
     )
+
+
+def _moved(pictures: torch.Tensor, random: torch.Generator) -> np.ndarray:
+    count, side = len(pictures), math.isqrt(pictures.shape[1])
+
+    def uniform(bound: float, *shape: int) -> torch.Tensor:
+        return bound * (2.0 * torch.rand(*shape, generator=random, dtype=torch.float32) - 1.0)
+
+    angle, shear = torch.deg2rad(uniform(20.0, count)), torch.deg2rad(uniform(20.0, count))
+    turn = torch.stack([angle.cos(), -(angle + shear).sin(), angle.sin(), (angle + shear).cos()], dim=1)
+    maps = torch.cat([turn.reshape(count, 2, 2), uniform(0.4, count, 2, 1)], dim=2)  # a side is 2 long in the grid
+    parts = []
+    for rows in torch.arange(count).split(4096):
+        grid = functional.affine_grid(maps[rows], [len(rows), 1, side, side], align_corners=False)
+        moved = functional.grid_sample(pictures[rows].reshape(-1, 1, side, side), grid, align_corners=False)
+        parts.append(moved.reshape(len(rows), -1).clamp(0.0, 1.0).numpy())
+    return np.concatenate(parts)
+
+
+def half_of(data: Pictures, half: str) -> Pictures:
+    """Half a or b of the train pictures, every class split evenly by a fixed permutation; the test part stays whole."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(data.train_y))
+    rank = np.empty(len(order), dtype=np.int64)
+    for label in np.unique(data.train_y):
+        mine = order[data.train_y[order] == label]
+        rank[mine] = np.arange(len(mine))
+    rows = np.nonzero(rank % 2 == HALVES.index(half))[0]
+    told = f"{data.preprocessing}; half {half} of the train part, split with seed {SPLIT_SEED}"
+    return replace(data, train_x=data.train_x[rows], train_y=data.train_y[rows], preprocessing=told)

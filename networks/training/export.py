@@ -44,6 +44,8 @@ def node_spec(layer: nn.Module, shape: Shape, where: str) -> NodeSpec:
             op_type, attributes = "LeakyRelu", {"alpha": layer.negative_slope}
         case nn.ReLU():
             op_type = "Relu"
+        case nn.Tanh():
+            op_type = "Tanh"
         case nn.Hardtanh():
             op_type, constants = "Clip", (np.float32(layer.min_val), np.float32(layer.max_val))
         case _:

@@ -18,10 +18,20 @@ from torch import nn
 
 from networks.training.data import Pictures
 from networks.training.export import check_export, export, run_onnx
+from networks.training.gan import train_gan
 from networks.training.judge import Judge
 from networks.training.manifest import is_current, library_versions, read_manifest, record, sha256
 from networks.training.models import Step, train_classifier, train_generator
-from networks.training.recipes import GeneratorRecipe, PictureRecipe, Recipe, fingerprint
+from networks.training.recipes import (
+    AdversarialRecipe,
+    AnyGenerator,
+    DistilledRecipe,
+    GanRecipe,
+    PictureRecipe,
+    Recipe,
+    fingerprint,
+)
+from networks.training.robust import train_adversarially, train_distilled
 from networks.training.sheet import contact_sheet
 
 SAMPLES, SAMPLE_SEED = 2000, 7  # latents z ~ N(0, I) on which a generator is judged
@@ -43,6 +53,8 @@ class Family:
     command: str
     make_judge: Callable[[Step], Judge] | None = None
     judge_epochs: int = 0
+    required_accuracy: float = REQUIRED_ACCURACY
+    required_share: float = REQUIRED_SHARE
 
     def __post_init__(self) -> None:
         names = [recipe.name for recipe in self.recipes]
@@ -84,7 +96,8 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
             if is_current(entries.get(family.key(recipe)), family.file(recipe), fingerprint(recipe)):
                 progress.console.print(f"{family.key(recipe)}: kept, made by this recipe")
                 continue
-            task = progress.add_task(family.key(recipe), total=recipe.epochs)
+            rounds = 2 if isinstance(recipe, DistilledRecipe) else 1
+            task = progress.add_task(family.key(recipe), total=rounds * recipe.epochs)
             entries[family.key(recipe)] = make_network(family, recipe, lambda task=task: progress.advance(task))
             record(family.manifest, entries)
         if family.make_judge is not None:
@@ -106,15 +119,17 @@ def progress_bar() -> Progress:
 def make_network(family: Family, recipe: Recipe, step: Step) -> dict:
     """Train and export one network; its manifest entry, for a generator still without the judges' shares."""
     start = time.monotonic()
-    if isinstance(recipe, GeneratorRecipe):
-        network = train_generator(recipe, torch.from_numpy(family.data.of_class(recipe.label)), step)
+    if isinstance(recipe, AnyGenerator):
+        train = train_gan if isinstance(recipe, GanRecipe) else train_generator
+        network = train(recipe, torch.from_numpy(family.data.of_class(recipe.label)), step)
         inputs = latents(recipe.latent)
     else:
         pictures, labels = torch.from_numpy(family.data.train_x), torch.from_numpy(family.data.train_y)
-        network = train_classifier(recipe, pictures, labels, step)
+        special = {AdversarialRecipe: train_adversarially, DistilledRecipe: train_distilled}
+        network = special.get(type(recipe), train_classifier)(recipe, pictures, labels, step)
         inputs = torch.from_numpy(family.data.test_x)
     path = family.file(recipe)
-    export(network, path, inputs=recipe.sizes[0], input_name="z" if isinstance(recipe, GeneratorRecipe) else "x")
+    export(network, path, inputs=recipe.sizes[0], input_name="z" if isinstance(recipe, AnyGenerator) else "x")
     check_export(network, path, inputs)
     return describe(family, recipe, network, time.monotonic() - start)
 
@@ -128,7 +143,7 @@ def latents(size: int) -> torch.Tensor:
 def describe(family: Family, recipe: Recipe, network: nn.Sequential, seconds: float) -> dict:
     """The manifest entry of a network that was just exported."""
     path = family.file(recipe)
-    generator = isinstance(recipe, GeneratorRecipe)
+    generator = isinstance(recipe, AnyGenerator)
     entry = {
         "path": family.key(recipe),
         "sha256": sha256(path),
@@ -157,13 +172,20 @@ def describe(family: Family, recipe: Recipe, network: nn.Sequential, seconds: fl
     return entry
 
 
+def drawn_pictures(family: Family, recipe: AnyGenerator, count: int) -> np.ndarray:
+    """What the generator makes of the first fixed latents, scaled to [0, 1]: `(count, pixels)`, float32."""
+    low, high = recipe.range
+    values = run_onnx(family.file(recipe), latents(recipe.latent).numpy()[:count])
+    return (values - np.float32(low)) / np.float32(high - low)
+
+
 def judge_generators(family: Family, entries: dict[str, dict], judge: Judge) -> None:
     """Record in `entries` which share of each generator's samples every classifier takes for its class."""
     shipped = [r for r in family.recipes if isinstance(r, PictureRecipe) and family.key(r) in entries]
     for recipe in family.recipes:
-        if not isinstance(recipe, GeneratorRecipe) or family.key(recipe) not in entries:
+        if not isinstance(recipe, AnyGenerator) or family.key(recipe) not in entries:
             continue
-        pictures = run_onnx(family.file(recipe), latents(recipe.latent).numpy())
+        pictures = drawn_pictures(family, recipe, SAMPLES)
         shares = {r.name: float(np.mean(run_onnx(family.file(r), pictures).argmax(1) == recipe.label)) for r in shipped}
         entries[family.key(recipe)]["recognised"] = {
             "samples": SAMPLES,
@@ -183,9 +205,9 @@ def draw_sheets(family: Family, sheets: Path) -> None:
     """One PNG per generator: generated pictures above, data below."""
     sheets.mkdir(parents=True, exist_ok=True)
     for recipe in family.recipes:
-        if isinstance(recipe, GeneratorRecipe) and family.file(recipe).exists():
+        if isinstance(recipe, AnyGenerator) and family.file(recipe).exists():
             count = SHEET_ROWS * SHEET_COLUMNS
-            drawn = run_onnx(family.file(recipe), latents(recipe.latent).numpy()[:count])
+            drawn = drawn_pictures(family, recipe, count)
             data = family.data.of_class(recipe.label)[: 2 * SHEET_COLUMNS]
             target = sheets / f"{family.name}_{recipe.name}.png"
             contact_sheet(np.concatenate([drawn, data]), SHEET_COLUMNS, SHEET_ROWS, target)
@@ -196,9 +218,10 @@ def require_gates(family: Family, entries: dict[str, dict]) -> None:
     poor = []
     for recipe in family.recipes:
         entry = entries.get(family.key(recipe), {})
-        if "test_accuracy" in entry and entry["test_accuracy"] < REQUIRED_ACCURACY:
-            poor.append(f"{entry['path']}: test accuracy {entry['test_accuracy']} < {REQUIRED_ACCURACY}")
-        if "recognised" in entry and entry["recognised"]["independent"]["share"] < REQUIRED_SHARE:
-            poor.append(f"{entry['path']}: recognised {entry['recognised']['independent']['share']} < {REQUIRED_SHARE}")
+        if "test_accuracy" in entry and entry["test_accuracy"] < family.required_accuracy:
+            poor.append(f"{entry['path']}: test accuracy {entry['test_accuracy']} < {family.required_accuracy}")
+        if "recognised" in entry and entry["recognised"]["independent"]["share"] < family.required_share:
+            share = entry["recognised"]["independent"]["share"]
+            poor.append(f"{entry['path']}: recognised {share} < {family.required_share}")
     if poor:
         raise RuntimeError("; ".join(poor))

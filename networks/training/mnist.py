@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from networks.training.command import chosen, training_parser
-from networks.training.data import load_mnist_pictures
+from networks.training.data import load_pictures
 from networks.training.family import Family, run_family
 from networks.training.judge import convolutional_judge
 from networks.training.recipes import ClassifierRecipe, GeneratorRecipe, Recipe
@@ -71,12 +71,12 @@ def mnist_recipes() -> tuple[Recipe, ...]:
     return (*generators, *classifiers, full)
 
 
-def data_file(option: Path | None) -> Path:
-    """mnist.npz as named by --data or else by FORMALGR_DATA; either may be the file or its directory."""
+def data_place(option: Path | None) -> Path:
+    """The file or folder named by --data or else by FORMALGR_DATA."""
     place = option or (Path(os.environ["FORMALGR_DATA"]) if "FORMALGR_DATA" in os.environ else None)
     if place is None:
-        raise FileNotFoundError("no MNIST file named: give --data mnist.npz or set FORMALGR_DATA")
-    return place / "mnist.npz" if place.is_dir() else place
+        raise FileNotFoundError("no data named: give --data (mnist.npz or its folder) or set FORMALGR_DATA")
+    return place
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = training_parser(MODULE, "Train the 28x28 MNIST networks.", "networks/mnist")
     parser.add_argument("--data", type=Path, default=None, help="mnist.npz or its directory; default: FORMALGR_DATA")
     options = parser.parse_args(argv)
-    data = load_mnist_pictures(data_file(options.data))
+    data = load_pictures(data_place(options.data))
     family = Family(
         name="mnist",
         directory=options.out,

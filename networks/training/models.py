@@ -13,6 +13,8 @@ from torch.nn import functional
 from networks.training.recipes import ConvolutionalRecipe, GeneratorRecipe, PictureRecipe
 
 Step = Callable[[], None]  # called after every epoch
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # of a network on pictures and their targets
+MakeLoss = Callable[[PictureRecipe, torch.Generator], Loss]
 
 
 def dense(sizes: tuple[int, ...], slope: float) -> nn.Sequential:
@@ -121,6 +123,8 @@ def train_generator(recipe: GeneratorRecipe, pictures: torch.Tensor, step: Step)
 
 def augmented(pictures: torch.Tensor, recipe: PictureRecipe, random: torch.Generator) -> torch.Tensor:
     """Pictures `(batch, pixels)` after a small random affine map and pixel noise of random strength, in [0, 1]."""
+    if not (recipe.noise or recipe.shift or recipe.rotation or recipe.zoom):
+        return pictures
     count, side = len(pictures), math.isqrt(recipe.pixels)
 
     def uniform(bound: float, *shape: int) -> torch.Tensor:
@@ -138,18 +142,28 @@ def augmented(pictures: torch.Tensor, recipe: PictureRecipe, random: torch.Gener
     return (moved.reshape(count, -1) + strength * noise).clamp(0.0, 1.0)
 
 
+def plain_loss(recipe: PictureRecipe, random: torch.Generator) -> Loss:
+    """Cross entropy on pictures changed a little."""
+
+    def loss(network: nn.Module, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = network(augmented(pictures, recipe, random))
+        return functional.cross_entropy(logits, targets, label_smoothing=recipe.smoothing)
+
+    return loss
+
+
 def train_classifier(
-    recipe: PictureRecipe, pictures: torch.Tensor, labels: torch.Tensor, step: Step
+    recipe: PictureRecipe, pictures: torch.Tensor, targets: torch.Tensor, step: Step, make_loss: MakeLoss = plain_loss
 ) -> nn.Sequential:
-    """A ReLU network from `pictures (n, pixels)` to logits `(n, classes)` that minimises the cross entropy."""
+    """A ReLU network from `pictures (n, pixels)` to logits `(n, classes)` that minimises the loss on `targets`."""
     torch.manual_seed(recipe.seed)
     random = torch.Generator().manual_seed(recipe.seed + 1)
     network = convolutional(recipe) if isinstance(recipe, ConvolutionalRecipe) else dense(recipe.sizes, 0.0)
     optimiser, schedule = optimiser_and_schedule(list(network.parameters()), recipe, len(pictures))
+    loss_of = make_loss(recipe, random)
     for _ in range(recipe.epochs):
         for rows in batches(len(pictures), recipe.batch, random):
-            logits = network(augmented(pictures[rows], recipe, random))
-            loss = functional.cross_entropy(logits, labels[rows], label_smoothing=recipe.smoothing)
+            loss = loss_of(network, pictures[rows], targets[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

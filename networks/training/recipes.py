@@ -49,6 +49,57 @@ class GeneratorRecipe:
         """The network in one line."""
         return f"{'-'.join(map(str, self.sizes))}, fully connected, LeakyReLU {self.slope:g}, clip to [0, 1]"
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Values of black and white."""
+        return 0.0, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanRecipe:
+    """The source paper's generator of one class, trained against a discriminator (Fijalkow and Gupta 2019, their code).
+
+    `output` tanh gives pictures in [-1, 1] as in the paper; clip gives them in [0, 1], piecewise linear, `leak` being
+    the slope that replaces the flat parts in training. `real` is the label of data before the discriminator.
+    """
+
+    name: str
+    label: int
+    pixels: int
+    output: str
+    latent: int = 10
+    hidden: tuple[int, ...] = (256, 512, 1024)
+    discriminator: tuple[int, ...] = (1024, 512, 256)
+    slope: float = 0.2
+    dropout: float = 0.3
+    leak: float = 0.05
+    real: float = 0.9
+    epochs: int = 100
+    batch: int = 128
+    learning_rate: float = 2e-4
+    momentum: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.output not in ("tanh", "clip"):
+            raise ValueError(f"output must be tanh or clip, got {self.output!r} ({self.name})")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths of all layers from the latent to the pixels."""
+        return (self.latent, *self.hidden, self.pixels)
+
+    @property
+    def architecture(self) -> str:
+        """The network in one line."""
+        end = "tanh" if self.output == "tanh" else "clip to [0, 1]"
+        return f"{'-'.join(map(str, self.sizes))}, fully connected, LeakyReLU {self.slope:g}, {end}"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Values of black and white."""
+        return (-1.0, 1.0) if self.output == "tanh" else (0.0, 1.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRecipe(ABC):
@@ -102,6 +153,25 @@ class ClassifierRecipe(PictureRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdversarialRecipe(ClassifierRecipe):
+    """Trained on the worst pictures that `steps` steps of projected gradient ascent find (Madry et al. 2018).
+
+    The perturbation is at most `epsilon` per pixel, a step `step` times epsilon.
+    """
+
+    epsilon: float = 0.1
+    steps: int = 7
+    step: float = 0.35
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledRecipe(ClassifierRecipe):
+    """Trained on the softmax shares of a teacher of the same shape, both at `temperature` (Papernot et al. 2016)."""
+
+    temperature: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvolutionalRecipe(PictureRecipe):
     """3x3 convolutions of the given channels without padding or pooling, then fully connected `hidden` layers."""
 
@@ -124,7 +194,8 @@ class ConvolutionalRecipe(PictureRecipe):
         return f"{self.side}x{self.side}, {kernels}, fully connected {dense}, {sum(self.sizes[1:-1])} ReLUs, logits"
 
 
-Recipe = GeneratorRecipe | ClassifierRecipe | ConvolutionalRecipe
+AnyGenerator = GeneratorRecipe | GanRecipe
+Recipe = AnyGenerator | PictureRecipe
 
 
 def fingerprint(recipe: Recipe) -> str:

@@ -4,11 +4,42 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from formalgr.graph.network import load  # noqa: E402 -- after the check that torch is there
+import json  # noqa: E402 -- after the check that torch is there
+from pathlib import Path  # noqa: E402 -- likewise
+
+import numpy as np  # noqa: E402 -- likewise
+
+from formalgr.core.errors import InputError  # noqa: E402 -- likewise
+from formalgr.graph.compose import compose  # noqa: E402 -- likewise
+from formalgr.graph.network import load  # noqa: E402 -- likewise
 from networks.training.convolutional import SMALL  # noqa: E402 -- imports torch
+from networks.training.data import Pictures, half_of, load_pictures, moved_copies  # noqa: E402 -- imports torch
 from networks.training.export import check_export, export  # noqa: E402 -- imports torch
+from networks.training.family import Family, run_family  # noqa: E402 -- imports torch
+from networks.training.judge import Judge  # noqa: E402 -- imports torch
 from networks.training.models import convolutional  # noqa: E402 -- imports torch
-from networks.training.recipes import ConvolutionalRecipe  # noqa: E402 -- beside the other recipes
+from networks.training.paper import main, parts  # noqa: E402 -- imports torch
+from networks.training.recipes import (  # noqa: E402 -- beside the other recipes
+    AdversarialRecipe,
+    ClassifierRecipe,
+    ConvolutionalRecipe,
+    DistilledRecipe,
+    GanRecipe,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET = {"noise": 0.0, "shift": 0.0, "rotation": 0.0, "zoom": 0.0}
+
+
+def squares(number: int = 400) -> Pictures:
+    """Pictures of 4x4: class 1 is bright on the left, class 0 on the right; every fifth is for testing."""
+    random = np.random.default_rng(0)
+    labels = np.arange(number, dtype=np.int64) % 2
+    pixels = random.uniform(0.0, 0.3, (number, 4, 4))
+    pixels[labels == 1, :, :2] += 0.6
+    pixels[labels == 0, :, 2:] += 0.6
+    flat, test = pixels.reshape(number, 16).astype(np.float32), np.arange(number) % 5 == 0
+    return Pictures(flat[~test], labels[~test], flat[test], labels[test], "squares", "")
 
 
 def test_the_paper_s_classifier_has_97040_units():
@@ -25,3 +56,89 @@ def test_an_exported_convolutional_network_is_the_trained_one(tmp_path):
     graph = load(path).graph
     sizes = [int(torch.tensor(node.shape).prod()) for node in graph.nodes if "relu" in node.name]
     assert sizes == list(recipe.sizes[1:-1])
+
+
+# ---------------------------------------------------------------- the paper's recipes
+
+
+def trained(folder, *recipes) -> dict:
+    """The manifest after training the recipes on squares, by file name; left against right is the judge."""
+    judge = Judge("brighter side", lambda rows: rows.reshape(-1, 4, 4)[:, :, :2].sum((1, 2)) > rows.sum(1) / 2, 1.0)
+    family = Family(
+        name="squares",
+        directory=folder / "networks",
+        data=squares(),
+        recipes=recipes,
+        command="python",
+        make_judge=lambda step: judge,
+        required_accuracy=0.9,
+        required_share=0.9,
+    )
+    run_family(family, (), None)
+    entries = json.loads((folder / "MANIFEST.json").read_text())["networks"]
+    return {entry["recipe"]["name"]: entry for entry in entries}
+
+
+def test_gans_of_both_outputs_learn_their_class_and_are_kept(tmp_path):
+    """Tanh pictures lie in [-1, 1], clipped ones in [0, 1]; the judge sees both scaled; files are kept."""
+    shape = {"pixels": 16, "latent": 2, "hidden": (8, 16), "discriminator": (16, 8), "batch": 32, "epochs": 40}
+    recipes = [
+        GanRecipe(name=f"g_{output}", label=1, output=output, learning_rate=1e-3, seed=3, **shape)
+        for output in ("tanh", "clip")
+    ]
+    entries = trained(tmp_path, *recipes)
+    latents = np.random.default_rng(0).standard_normal((200, 2))
+    for output, low in (("tanh", -1.0), ("clip", 0.0)):
+        entry = entries[f"g_{output}"]
+        assert entry["recognised"]["independent"]["share"] >= 0.9 and entry["class"] == 1
+        graph = load(tmp_path / "networks" / f"g_{output}.onnx").graph
+        values = graph.evaluate(latents)
+        assert low <= values.min() < low + 0.5 and 0.5 < values.max() <= 1.0
+        assert graph.rational == (output == "clip")
+    with pytest.raises(InputError, match="range:-1,1->0,1"):
+        compose(load(tmp_path / "networks" / "g_tanh.onnx"), load(ROOT / "networks" / "digits" / "c_32_32.onnx"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "networks").iterdir()}
+    assert trained(tmp_path, *recipes) == entries
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "networks").iterdir()} == before
+
+
+def test_robust_training_is_robust_and_distillation_is_right(tmp_path):
+    """Pixels moved by 0.2 fool the plain classifier more often than the one trained against that."""
+    shape = {"hidden": (8,), "pixels": 16, "classes": 2, "epochs": 15, "batch": 32, "seed": 5, **QUIET}
+    plain = ClassifierRecipe(name="plain", **shape)
+    robust = AdversarialRecipe(name="robust", epsilon=0.2, **shape)
+    entries = trained(tmp_path, plain, robust, DistilledRecipe(name="distilled", **shape))
+    assert all(entries[name]["test_accuracy"] > 0.95 for name in ("plain", "robust", "distilled"))
+    data, gaps = squares(), {}
+    for name in ("plain", "robust"):
+        graph = load(tmp_path / "networks" / f"{name}.onnx").graph
+        worst = data.test_x.astype(np.float64).reshape(-1, 4, 4)
+        worst[:, :, :2] += np.where(data.test_y == 1, -0.2, 0.2)[:, None, None]
+        worst[:, :, 2:] -= np.where(data.test_y == 1, -0.2, 0.2)[:, None, None]
+        scores = graph.evaluate(np.clip(worst, 0.0, 1.0).reshape(-1, 16))
+        gaps[name] = np.mean(scores.argmax(axis=1) == data.test_y)
+    assert gaps["robust"] >= gaps["plain"] + 0.05
+
+
+def test_data_of_the_paper_s_recipes():
+    data = squares()
+    one, other = half_of(data, "a"), half_of(data, "b")
+    rows = [{row.tobytes() for row in half.train_x} for half in (one, other)]
+    assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == len(data.train_y)
+    assert abs(int(one.train_y.sum()) - int(other.train_y.sum())) <= 1
+    moved = moved_copies(data)
+    copies = moved.train_x.reshape(4, *data.train_x.shape)
+    assert np.array_equal(copies[0], data.train_x) and np.mean(np.abs(copies[1] - data.train_x)) > 0.05
+    assert np.array_equal(moved.train_x, moved_copies(data).train_x) and np.ptp(moved.train_x) <= 1.0
+
+
+def test_the_paper_s_networks_have_its_sizes(tmp_path, capsys):
+    recipes = {recipe.name: recipe for part in parts() for recipe in part.recipes}
+    assert recipes["gan_8"].sizes == (10, 256, 512, 1024, 784) and recipes["gan_8"].discriminator == (1024, 512, 256)
+    assert recipes["c_standard_large"].sizes == (784, 64, 128, 512, 10)
+    assert sum(name.startswith("c_") for name in recipes) == 8 and len(recipes) == 8 + 6 * 10
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path), "--only", "gan_10"])
+    assert "no recipe named gan_10" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no such file"):
+        load_pictures(tmp_path / "missing")
