@@ -16,9 +16,10 @@ from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.certificate import global_document
+from formalgr.report.corollaries import corollary, corollary_sentences
 from formalgr.report.files import check_folder, write_text, write_whole
 from formalgr.report.global_certificate import certificate_bytes
-from formalgr.report.pairs import AdversarialPair, PairMaker
+from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
 from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
 from formalgr.report.words import guarantee_of
@@ -63,15 +64,17 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     )
     with session.display() as display:
         certificate = certify(study, args.epsilon, args.delta, args.alpha, options, session.budget, display)
-    pair = PairMaker(study, args.seed).clearest(certificate)
+    maker = PairMaker(study, args.seed)
+    pair = maker.clearest(certificate)
     picture = folder / "pair.png" if folder is not None and pair is not None else None
     if picture is not None:
         pair_picture(picture, pair)
+        write_pairs(folder / "pairs.npz", maker.all(certificate))
     provenance = report_json.Provenance(
         sources=certificate.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
     )
     described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
-    document = report_json.text(global_document(certificate, provenance, described))
+    document = report_json.text(global_document(certificate, provenance, described, corollary(certificate, study)))
     if getattr(args, "certificate", None) is not None:
         content = certificate_bytes(certificate, study)
         write_whole(args.certificate, lambda place: place.write_bytes(content))
@@ -80,12 +83,12 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     if args.json:
         session.result(document)
     else:
-        _print(session, certificate, _pair_text(pair, picture))
+        _print(session, certificate, [*corollary_sentences(certificate, study), _pair_text(pair, picture)])
     for note in certificate.notes:
         session.hint(f"note: {note}")
     session.hint(f"what I did: {_choices(study, options.local)}")
     if folder is not None:
-        session.hint(f"wrote {folder / 'result.json'}" + (f" and {picture}" if picture is not None else ""))
+        session.hint(f"wrote {folder / 'result.json'}" + (f", pairs.npz and {picture}" if picture is not None else ""))
     return session.exit_code(_word(certificate))
 
 
@@ -116,7 +119,7 @@ def _word(certificate: GlobalCertificate) -> str:
     return "timeout" if certificate.verdict is GlobalVerdict.UNDECIDED and late else certificate.verdict.value
 
 
-def _print(session: Session, certificate: GlobalCertificate, pair_text: str) -> None:
+def _print(session: Session, certificate: GlobalCertificate, more: list[str]) -> None:
     out = text.console()
     classes = counted(len(certificate.classes), "class", "classes")
     number = f"{certificate.most} samples each"
@@ -133,8 +136,8 @@ def _print(session: Session, certificate: GlobalCertificate, pair_text: str) -> 
     text.say(out, local_sentence(certificate) + "\n")
     out.print(text.stage_table(certificate))
     text.say(out, f"\n{session.budget.elapsed:.1f} s in all, start to finish")
-    if pair_text:
-        text.say(out, pair_text)
+    for sentence in filter(None, more):
+        text.say(out, sentence)
 
 
 def _pair_text(pair: AdversarialPair | None, picture: Path | None) -> str:

@@ -14,8 +14,16 @@ from formalgr.report.words import GUARANTEES
 GLOBAL = "formalgr.global/1"
 
 
-def global_document(certificate: GlobalCertificate, provenance: Provenance, pair: Mapping | None = None) -> dict:
-    """A global certificate (schema formalgr.global/1); `pair` describes the adversarial pair that was drawn."""
+def global_document(
+    certificate: GlobalCertificate,
+    provenance: Provenance,
+    pair: Mapping | None = None,
+    ideal: Mapping | None = None,
+) -> dict:
+    """A global certificate (schema formalgr.global/1).
+
+    `pair` describes the adversarial pair that was drawn, `ideal` the claim for latents that are not rounded to float32.
+    """
     return {
         "schema": GLOBAL,
         "verdict": certificate.verdict.value,
@@ -35,6 +43,7 @@ def global_document(certificate: GlobalCertificate, provenance: Provenance, pair
         "unknown_reasons": reasons(certificate),
         "confirmed_float32": _confirmations(certificate),
         "pair": pair,
+        "for_unrounded_latents": ideal,
         "notes": list(certificate.notes),
         **provenance.keys(),
     }

@@ -4,7 +4,9 @@ In: Study, SampleRecord. Out: AdversarialPair. Trust: sound for the pair (its en
 labels are plain float64 evaluations, for people to look at.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.certify import GlobalCertificate
 from formalgr.global_robustness.samples import SampleRecord, witness_point
 from formalgr.global_robustness.study import Study
+from formalgr.report.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,17 @@ class AdversarialPair:
     images: np.ndarray
     scores: np.ndarray
     confirmed_float32: bool | None
+    rule: str = "argmax"
 
     @property
     def distance(self) -> float:
         """L-infinity distance of the two latents."""
         return float(np.max(np.abs(self.latents[1] - self.latents[0])))
+
+    @property
+    def margins(self) -> np.ndarray:
+        """How far the class is ahead of the best other one at the two ends, (2,): positive, then not."""
+        return margin(self.scores, self.label, self.rule)
 
     def to_json(self) -> dict:
         """Plain values, without the images."""
@@ -46,6 +55,7 @@ class AdversarialPair:
             "changed_latent": self.latents[1].tolist(),
             "scores": self.scores[0].tolist(),
             "changed_scores": self.scores[1].tolist(),
+            "margins": self.margins.tolist(),
             "confirmed_float32": self.confirmed_float32,
         }
 
@@ -93,7 +103,18 @@ class PairMaker:
         images = generator.evaluate(latents).reshape(2, *generator.output_shape)
         scores = self._study.composed(label).graph.evaluate(latents)
         found = other_label(scores[1], label, self._study.label_rule)
-        return AdversarialPair(label, index, found, latents, images, scores, confirmed_float32)
+        return AdversarialPair(
+            label, index, found, latents, images, scores, confirmed_float32, self._study.label_rule
+        )
+
+    def all(self, certificate: GlobalCertificate) -> list[AdversarialPair]:
+        """Every sample that is right at its latent, with the replayed point of its ball that is wrong."""
+        made = [
+            self.make(one.label, one.index, witness_point(one), one.confirmed_float32)
+            for one in certificate.records
+            if _is_pair(one)
+        ]
+        return [pair for pair in made if pair.margins[0] > 0.0]
 
     def clearest(self, certificate: GlobalCertificate) -> AdversarialPair | None:
         """The pair whose first end is classified most surely among all samples that are right at their latent."""
@@ -118,3 +139,21 @@ class PairMaker:
 def _is_pair(record: SampleRecord) -> bool:
     """Definition 4 asks for a label that changes: a sample that is wrong at its latent is no pair."""
     return record.verdict is Verdict.VIOLATED and not record.misclassified
+
+
+def write_pairs(path: Path, pairs: Sequence[AdversarialPair]) -> Path:
+    """All pairs as one .npz file: class, index, found, and for both ends latents, images, scores and margins."""
+    columns: dict[str, np.ndarray] = {
+        "class": np.array([pair.label for pair in pairs]),
+        "index": np.array([pair.index for pair in pairs]),
+        "found": np.array([pair.found for pair in pairs]),
+        "distance": np.array([pair.distance for pair in pairs]),
+    }
+    for name in ("latents", "images", "scores", "margins"):
+        columns[name] = np.array([getattr(pair, name) for pair in pairs])
+
+    def write(place: Path) -> None:
+        with place.open("wb") as file:
+            np.savez_compressed(file, **columns)
+
+    return write_whole(path, write)

@@ -305,7 +305,7 @@ def test_demo_writes_where_it_says(capsys):
         assert "formalgr-out/demo/result.json" in err and "formalgr-out/demo/pair.png" in err
         assert "A realistic adversarial pair: sample" in out and "float-sound" in out
     files = sorted(path.name for path in Path("formalgr-out/demo").iterdir())
-    assert files == ["pair.png", "result.json"]
+    assert files == ["pair.png", "pairs.npz", "result.json"]
     assert Path("formalgr-out/demo/pair.png").read_bytes().startswith(b"\x89PNG")
     pair = json.loads(Path("formalgr-out/demo/result.json").read_text())["pair"]
     assert 0 < pair["distance"] <= 0.07 + 1e-9 and pair["classified_as"] != pair["class"]

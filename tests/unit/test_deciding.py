@@ -222,3 +222,33 @@ def test_the_units_carry_what_is_left_of_the_run(square, monkeypatch):
     now = [3.0]
     decide(square, budget=Budget(50.0, clock=lambda: now[0], start=0.0))
     assert set(seen) == {47.0}
+
+
+def test_every_pair_is_stored_with_both_ends(square, tmp_path):
+    """Right at one end, wrong at the other, within the ball; samples that are wrong at their latent are no pairs."""
+    from formalgr.report.pairs import PairMaker, write_pairs
+
+    result = certify(square, "0.3", 0.2, 1e-2, CertifyOptions(samples=60, sequential=False, seed=5))
+    pairs = PairMaker(square, 5).all(result)
+    expected = [(r.label, r.index) for r in result.records if r.verdict is Verdict.VIOLATED and not r.misclassified]
+    assert [(pair.label, pair.index) for pair in pairs] == expected and len(pairs) > 3
+    with np.load(write_pairs(tmp_path / "pairs.npz", pairs)) as stored:
+        for k, pair in enumerate(pairs):
+            latent = LatentPrior(2).sample(5, pair.label, pair.index, 1)[0]
+            assert np.array_equal(stored["latents"][k, 0], latent.astype(np.float64))
+            assert stored["distance"][k] == np.max(np.abs(np.diff(stored["latents"][k], axis=0))) <= 0.3 + 1e-12
+            assert stored["margins"][k, 0] > 0 >= stored["margins"][k, 1]
+            assert stored["found"][k] != stored["class"][k] and stored["images"].shape[1] == 2
+
+
+def test_a_certified_claim_has_corollaries(tmp_path):
+    """For N(0, I) itself epsilon shrinks by the rounding of a latent, delta grows by what lies beyond 8 sigma."""
+    from formalgr.report.corollaries import corollary, corollary_sentences
+
+    sure = cube_study(tmp_path, tau=4.0, labels=(1,))
+    result = decide(sure, 0.2)
+    found = corollary(result, sure)
+    assert 0.1 - 1e-6 < found["epsilon"] < 0.1 and 0.2 < found["delta"] < 0.2 + 1e-8
+    assert "r * 0.2 + p" in corollary_sentences(result, sure)[1]
+    refuted = decide(sure, 0.0001, budget=Budget(0.0))
+    assert corollary(refuted, sure) is None and corollary_sentences(refuted, sure) == []
