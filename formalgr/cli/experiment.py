@@ -36,7 +36,7 @@ SCHEMA = "formalgr.experiment/1"
 DIGITS_CLASSIFIER = "c_128_64.onnx"
 
 EXAMPLES = """
-Try:
+examples:
   formalgr experiment correctness
   formalgr experiment correctness --generator 'g_{class}.onnx' --classifier c.onnx -n 10000
   formalgr experiment correctness networks/mnist/study.toml --class 8

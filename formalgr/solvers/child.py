@@ -96,16 +96,14 @@ _idle: dict[str, list[InChild]] = {}
 def warm_child(name: str) -> Iterator[InChild]:
     """A child of the backend `name` for one user at a time: one that an earlier user left, else a new one.
 
-    Children left idle end with this process.
+    Children left idle end with this process. Raises what `backend` raises.
     """
-    try:
-        child = _idle.setdefault(name, []).pop()
-    except IndexError:
-        child = InChild(backend(name))
+    solver, idle = backend(name), _idle.setdefault(name, [])
+    child = idle.pop() if idle else InChild(solver)
     try:
         yield child
     finally:
-        _idle[name].append(child)
+        idle.append(child)
 
 
 def _rebuild(backend: Backend, grace_seconds: float) -> InChild:
