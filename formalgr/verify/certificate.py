@@ -32,10 +32,10 @@ from formalgr.verify.grow import BITS, Grower, GrowOptions
 def model_bytes(network: Network) -> bytes:
     """The ONNX file that certificates about a network speak of: its own, or that of its composition.
 
-    Raises ModelError where there is no such file: several networks joined, external data, a file that has changed.
+    Raises ModelError where there is no such file: several networks joined, none, one that has changed.
     """
-    if network.wiring is not None:
-        raise ModelError("certificates speak of one network: a property of several networks has none")
+    if network.wiring is not None or not network.sources:
+        raise ModelError("certificates speak of the network in one file")
     if len(network.sources) != 1:
         with tempfile.TemporaryDirectory() as folder:
             return Path(write_composed(network, Path(folder) / "composed.onnx").path).read_bytes()
@@ -164,19 +164,31 @@ def exactly(
 ) -> list[tuple[Outcome, bytes | None]]:
     """Every outcome at the level exact, with the certificate that the checker accepted; UNKNOWN where there is none.
 
-    What is open is tried too, since exact arithmetic closes near ties. Times of open queries are as they were.
+    What is open is tried too, since exact arithmetic closes near ties. A replayed point stays one.
     """
     try:
-        certifier = Certifier(model := model_bytes(network))
+        model, found = local_certificates(network, queries, outcomes, budget)
         checker = Checker(model)
-        open_ = [k for k, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.VIOLATED]
-        found = dict(zip(open_, certifier.each_holds([queries[k] for k in open_], budget), strict=True))
-        for k, outcome in enumerate(outcomes):
-            if outcome.verdict is Verdict.VIOLATED:
-                found[k] = certifier.violated([queries[k]], outcome.counterexample.point)
+        return [raised(outcome, data, checker) for outcome, data in zip(outcomes, found, strict=True)]
     except (ModelError, Unreadable) as error:
-        return [(too_weak(outcome, str(error)), None) for outcome in outcomes]
-    return [raised(outcome, found[k], checker) for k, outcome in enumerate(outcomes)]
+        violated = [outcome.verdict is Verdict.VIOLATED for outcome in outcomes]
+        return [(o if v else too_weak(o, str(error)), None) for o, v in zip(outcomes, violated, strict=True)]
+
+
+def local_certificates(
+    network: Network, queries: Sequence[Query], outcomes: Sequence[Outcome], budget: Budget
+) -> tuple[bytes, list[bytes | None]]:
+    """The ONNX file that certificates speak of, and one for every query; None where none was found.
+
+    They are not checked. Raises ModelError or Unreadable for networks that have none.
+    """
+    certifier = Certifier(model := model_bytes(network))
+    open_ = [k for k, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.VIOLATED]
+    found = dict(zip(open_, certifier.each_holds([queries[k] for k in open_], budget), strict=True))
+    for k, outcome in enumerate(outcomes):
+        if k not in found:
+            found[k] = certifier.violated([queries[k]], outcome.counterexample.point)
+    return model, [found[k] for k in range(len(outcomes))]
 
 
 def raised(outcome: Outcome, data: bytes | None, checker: Checker) -> tuple[Outcome, bytes | None]:

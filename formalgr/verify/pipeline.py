@@ -28,6 +28,7 @@ from formalgr.search.tail import without_tail
 from formalgr.solvers.child import InChild, warm_child
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
+from formalgr.verify.certificate import exactly
 from formalgr.verify.float32 import verify_float32
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.stages import Context, SolverFinding, attack, solvable, solve, stage_of
@@ -101,8 +102,7 @@ class _Batch:
 
     def solve(self, query: Query, child: InChild, budget: Budget) -> SolverFinding:
         """What a solver finds out about one query."""
-        memory_bytes = self.options.branch.memory_bytes
-        return solve(self.network, query, child, budget, self.context.replayer, memory_bytes)
+        return solve(self.network, query, child, budget, self.context.replayer, self.options.branch.memory_bytes)
 
     def clock(self, position: int) -> tuple[tuple[Stage, float], ...]:
         """Seconds charged to a query so far, by stage."""
@@ -139,8 +139,7 @@ def verify_batch(
     Both in the arithmetic of options.semantics. Queries may have different unsafe sets; those that share one share the
     work. Raises ModelError when a query does not fit the network.
     """
-    options = options or VerifyOptions()
-    budget = budget or Budget()
+    options, budget = options or VerifyOptions(), budget or Budget()
     for query in queries:
         _check_fit(network, query)
     _check_dropped(network, queries)
@@ -153,6 +152,9 @@ def verify_batch(
 
     if options.semantics is Semantics.FLOAT32:
         return verify_float32(network, queries, decide, budget)
+    if options.require is Guarantee.EXACT:
+        loose = verify_batch(network, queries, replace(options, require=Guarantee.NONE), budget, progress)
+        return [outcome for outcome, _ in exactly(network, queries, loose, budget)]
     return decide(queries, 0.0)
 
 
