@@ -26,7 +26,7 @@ from formalgr.verify.checker import Checker, Rejected, Unreadable
 from formalgr.verify.checker.claim import SCHEMA, question
 from formalgr.verify.checker.proof import compares
 from formalgr.verify.checker.reading import read
-from formalgr.verify.grow import BITS, Grower, GrowOptions
+from formalgr.verify.grow import BITS, Grower, GrowOptions, polytopes_of
 
 
 def model_bytes(network: Network) -> bytes:
@@ -56,6 +56,7 @@ class Certifier:
         self._model, self._digest, self._source = model, hashlib.sha256(model).hexdigest(), source
         self._growers: dict[tuple[UnsafeSet, bool], Grower] = {}
         self._programs: dict[bool, tuple] = {}
+        self._said: dict[UnsafeSet, list] = {}
 
     def holds(self, queries: Sequence[Query], budget: Budget | None = None) -> bytes | None:
         """One certificate that no query has a violation; None where the effort did not find one."""
@@ -73,25 +74,31 @@ class Certifier:
         ]
 
     def violated(self, queries: Sequence[Query], point: Sequence[Fraction]) -> bytes | None:
-        """A certificate that the exact point violates one of the queries; None where it lies in no region."""
-        for place, query in enumerate(queries):
-            if query.box.contains(tuple(point)):
-                return self._sealed(queries, [], [place, [str(x) for x in point]])
+        """A certificate that the exact point violates one of the queries; None where the checker finds none."""
+        inside = [place for place, query in enumerate(queries) if query.box.contains(tuple(point))]
+        for place in inside:
+            data = self._sealed(queries, [], [place, [str(x) for x in point]])
+            if len(inside) == 1 or _accepts(self._model, data):
+                return data
         return None
 
     def _proofs(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
         """The lines of a proof for every query, None where none was found."""
-        ordered = all(compares(question(_body(query), query.unsafe.outputs)) for query in queries)
         groups: dict[UnsafeSet, list[int]] = {}
         for position, query in enumerate(queries):
             groups.setdefault(query.unsafe, []).append(position)
+        ordered = all(compares(question([[], [], self._polytopes(unsafe)], unsafe.outputs)) for unsafe in groups)
         proofs: list[list | None] = [None] * len(queries)
         for unsafe, positions in groups.items():
-            grower = self._grower(unsafe, ordered)
-            grown = grower.grow([_body(queries[k]) for k in positions], budget)
+            grown = self._grower(unsafe, ordered).grow([queries[k] for k in positions], budget)
             for position, proof in zip(positions, grown, strict=True):
                 proofs[position] = proof
         return proofs
+
+    def _polytopes(self, unsafe: UnsafeSet) -> list:
+        if unsafe not in self._said:
+            self._said[unsafe] = polytopes_of(unsafe)
+        return self._said[unsafe]
 
     def _grower(self, unsafe: UnsafeSet, ordered: bool) -> Grower:
         if ordered not in self._programs:
@@ -100,13 +107,16 @@ class Certifier:
             self._growers[unsafe, ordered] = Grower(self._programs[ordered][0], unsafe, self._options)
         return self._growers[unsafe, ordered]
 
+    def _body(self, query: Query) -> list:
+        return [[str(x) for x in query.box.lower], [str(x) for x in query.box.upper], self._polytopes(query.unsafe)]
+
     def _sealed(self, queries: Sequence[Query], proof: list, witness: list | None = None) -> bytes:
         claim = {
             "model": self._digest,
             "property": self._source,
             "bits": BITS,
             "outputs": queries[0].unsafe.outputs,
-            "questions": [_body(query) for query in queries],
+            "questions": [self._body(query) for query in queries],
             "witness": witness,
         }
         return sealed([claim, *proof])
@@ -120,14 +130,11 @@ def sealed(lines: Sequence) -> bytes:
     return json.dumps(seal).encode() + b"\n" + packed
 
 
-def _body(query: Query) -> list:
-    """The query as the claim says it."""
-    polytopes = []
-    for polytope in query.unsafe.polytopes:
-        rows = zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True)
-        polytopes.append([[[[k, str(a)] for k, a in enumerate(row) if a], str(b), strict] for row, b, strict in rows])
-    return [[str(x) for x in query.box.lower], [str(x) for x in query.box.upper], polytopes]
-
+def _accepts(model: bytes, data: bytes) -> bool:
+    try:
+        return bool(Checker(model).check(data))
+    except Rejected:
+        return False
 
 
 def certified(

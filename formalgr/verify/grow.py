@@ -5,7 +5,7 @@ of it. Where floats cannot tell, the checker itself is asked about a part; near 
 closed by multipliers from a linear program.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -18,9 +18,10 @@ from formalgr.core.linear import LinearForm
 from formalgr.search.branch import widest_influence
 from formalgr.search.contract import contract
 from formalgr.search.leaf import solve_leaf
+from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker.claim import Rejected, question
-from formalgr.verify.checker.proof import Part, Tree, trivial
+from formalgr.verify.checker.proof import Part, Tree
 from formalgr.verify.checker.walk import Program
 from formalgr.verify.shadow import Shadow, Shadows, floats
 
@@ -42,7 +43,7 @@ class GrowOptions:
     `narrow`, relative to the region."""
 
     parts: int = 200_000
-    batch: int = 32
+    batch: int = 16
     cut_volume: float = 0.5
     fold_units: float = 0.4
     phase_inputs: int = 32
@@ -64,46 +65,59 @@ class _Node:
 
     part: Part
     fold: "_Fold"
+    widths: tuple[int, ...]
     lines: list = field(default_factory=list)
     children: list = field(default_factory=list)
     units: int = 0
+
+    @staticmethod
+    def root(part: Part, fold: "_Fold") -> "_Node":
+        """A whole region; `widths` are those of the root for all of its descendants."""
+        return _Node(part, fold, tuple(high - low for low, high in zip(part.low, part.high, strict=True)))
+
+
+def polytopes_of(unsafe: UnsafeSet) -> list:
+    """The unsafe set as a claim says it."""
+    polytopes = []
+    for polytope in unsafe.polytopes:
+        rows = zip(polytope.coefficients, polytope.bounds, polytope.strict, strict=True)
+        polytopes.append([[[[k, str(a)] for k, a in enumerate(row) if a], str(b), strict] for row, b, strict in rows])
+    return polytopes
 
 
 class Grower:
     """Grows proofs about one program and one unsafe set."""
 
     def __init__(self, program: Program, unsafe: UnsafeSet, options: GrowOptions):
-        self._program, self._unsafe, self._options = program, unsafe, options
-        self._shadow: Shadow | None = None
-        self._faithful = True
+        self._unsafe, self._options = unsafe, options
+        self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), BITS, iter(()))
+        self._shadow = Shadow(self._tree.program)
+        self._whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
+        self._faithful: bool | None = None
 
-    def _tree(self, body: list) -> Tree:
-        return Tree(self._program, question(body, self._unsafe.outputs), BITS, iter(()))
-
-    def grow(self, bodies: list[list], budget: Budget) -> list[list | None]:
-        """The lines of a proof for every question, None where none was found."""
-        trees = [self._tree(body) for body in bodies]
-        if self._shadow is None:
-            self._shadow = Shadow(trees[0].program)
-            self._faithful = self._is_faithful(trees[0])
-        whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
-        roots = [None if trivial(tree.question) else _Node(tree.root(), whole) for tree in trees]
+    def grow(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
+        """The lines of a proof for every query about the unsafe set, None where none was found."""
+        regions = [(query.box.lower, query.box.upper) for query in queries]
+        trivial = [query.box.empty or not query.unsafe.polytopes for query in queries]
+        parts = [None if no else self._tree.root(*ends) for no, ends in zip(trivial, regions, strict=True)]
+        roots = [None if part is None else _Node.root(part, self._whole) for part in parts]
         left = np.full(len(roots), self._options.parts)
         waiting = [(k, root) for k, root in enumerate(roots) if root is not None]
+        if waiting and self._faithful is None:
+            self._faithful = self._is_faithful(waiting[0][1].part)
         while waiting and not budget.expired:
             batch = [(k, node) for k, node in waiting[-self._options.batch :] if left[k] > 0]
             del waiting[-self._options.batch :]
             np.subtract.at(left, [k for k, _ in batch], 1)
             if batch:
                 with np.errstate(all="ignore"):  # what overflows proves nothing here, and is left to the checker
-                    self._advance([node for _, node in batch], [trees[k] for k, _ in batch])
+                    self._advance([node for _, node in batch])
                 waiting += [(k, child) for k, node in batch for child in node.children[::-1]]
         failed = {k for k, _ in waiting} | set(np.nonzero(left <= 0)[0].tolist())
-        return [
-            None if k in failed else [] if root is None else list(_lines(root)) for k, root in enumerate(roots)
-        ]
+        proofs = ([] if root is None else list(_lines(root)) for root in roots)
+        return [None if k in failed else proof for k, proof in enumerate(proofs)]
 
-    def _advance(self, nodes: list[_Node], trees: list[Tree]) -> None:
+    def _advance(self, nodes: list[_Node]) -> None:
         """Give every node its line and its children."""
         box = Box(*(floats([getattr(node.part, end) for node in nodes], UNIT) for end in ("low", "high")))
         found = self._shadow.bound(box.lower, box.upper, self._splits(nodes))
@@ -111,6 +125,10 @@ class Grower:
         size = np.abs(found.forms[:, :, 0]) + np.matmul(np.abs(found.forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
         sure = found.minima - MARGIN * size
         still = self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0))
+        if self._faithful and not np.any(still):
+            for node in nodes:
+                node.lines.append(["leaf", {}])
+            return
         near = ~np.any(self._unsafe.open_polytopes(found.minima + MARGIN * size), axis=1)
         form = LinearForm(found.forms[:, :, 1:], found.forms[:, :, 0], MARGIN * size)
         rows = still[:, self._unsafe.owners].astype(np.float64)
@@ -118,27 +136,34 @@ class Grower:
         cut, closed = contract(box, form, found.minima, still, self._unsafe)
         for k, node in enumerate(nodes):
             node.units = int(found.units[k])
-            if not np.any(still[k]) and (self._faithful or _closes(trees[k], node.part, {})):
+            if not np.any(still[k]) and (self._faithful or self._closes(node.part, {})):
                 node.lines.append(["leaf", {}])
-            elif near[k] and _closes(trees[k], node.part, {}):
+            elif near[k] and self._closes(node.part, {}):
                 node.lines.append(["leaf", {}])
-            elif node.part.allowed and self._mixed(node, k, box, form, found, trees[k], still[k]):
+            elif node.part.allowed and self._mixed(node, k, box, form, found, still[k]):
                 continue
-            elif self._by_phase(node, trees[k]) and self._split_phase(node, k, found, rows[k], trees[k]):
+            elif self._by_phase(node) and self._split_phase(node, k, found, rows[k]):
                 continue
             else:
                 self._fold(node, found, k)
-                if closed[k] or not self._cut(node, trees[k], found, cut[k : k + 1], k):
+                if closed[k] or not self._cut(node, found, cut[k : k + 1], k):
                     axis = int(axes[k])
-                    self._into(node, ["split", axis], trees[k].halves(node.part, axis))
+                    self._into(node, ["split", axis], self._tree.halves(node.part, axis))
 
-    def _is_faithful(self, tree: Tree) -> bool:
+    def _closes(self, part: Part, how: dict) -> bool:
+        """Whether the checker itself closes the part."""
+        try:
+            self._tree.leaf(part, how)
+        except Rejected:
+            return False
+        return True
+
+    def _is_faithful(self, part: Part) -> bool:
         """Whether floats say of a whole region what the checker says: not where a network cancels its digits."""
-        part = tree.root()
         low, high = (floats(end, UNIT)[None] for end in (part.low, part.high))
         with np.errstate(all="ignore"):
             found = self._shadow.bound(low, high)
-        walk, _ = tree.walk(part, {})
+        walk, _ = self._tree.walk(part, {})
         exact = floats(walk.space.minima(walk.space.lower_forms(walk.output)), UNIT)
         slopes, reach = np.abs(found.forms[0, :, 1:]), np.maximum(np.abs(low[0]), np.abs(high[0]))
         size = np.abs(found.forms[0, :, 0]) + slopes @ reach
@@ -172,9 +197,9 @@ class Grower:
 
     def _into(self, node: _Node, line: list, parts: list[Part]) -> None:
         node.lines.append(line)
-        node.children = [_Node(part, node.fold) for part in parts]
+        node.children = [_Node(part, node.fold, node.widths) for part in parts]
 
-    def _cut(self, node: _Node, tree: Tree, found: Shadows, cut: Box, k: int) -> bool:
+    def _cut(self, node: _Node, found: Shadows, cut: Box, k: int) -> bool:
         """Cut the part where that leaves little of it."""
         low, high = (floats(end, UNIT) for end in (node.part.low, node.part.high))
         width = np.maximum(high - low, 2.0**-BITS)
@@ -189,7 +214,7 @@ class Grower:
             for side, place in enumerate(ends):
                 if low[axis] + step < place * step < high[axis] - step:
                     one = [axis, side, int(place), exponent]
-                    slab, rest = tree.sides(part, one)
+                    slab, rest = self._tree.sides(part, one)
                     if not self._open(found.forms[k], slab):
                         cuts.append(one)
                         part = rest
@@ -205,18 +230,17 @@ class Grower:
         size = np.abs(forms[:, 0]) + np.abs(slopes) @ np.maximum(np.abs(low), np.abs(high))
         return bool(np.any(self._unsafe.open_polytopes((least - MARGIN * size)[None])))
 
-    def _by_phase(self, node: _Node, tree: Tree) -> bool:
+    def _by_phase(self, node: _Node) -> bool:
         """Whether the part is to be split by the phase of a unit."""
         if node.units == 0:
             return False
         few = node.units <= self._options.phase_units
         if few or node.part.allowed or len(node.part.low) > self._options.phase_inputs:
             return True
-        root = tree.root()
-        widths = ((b - a, d - c) for a, b, c, d in zip(node.part.low, node.part.high, root.low, root.high, strict=True))
-        return all(now <= self._options.narrow * first for now, first in widths)
+        widths = (high - low for low, high in zip(node.part.low, node.part.high, strict=True))
+        return all(now <= self._options.narrow * first for now, first in zip(widths, node.widths, strict=True))
 
-    def _split_phase(self, node: _Node, k: int, found: Shadows, rows: np.ndarray, tree: Tree) -> bool:
+    def _split_phase(self, node: _Node, k: int, found: Shadows, rows: np.ndarray) -> bool:
         """Split the unit whose relaxation costs the open rows most, at the kink nearest to the middle of its range."""
         best, name = 0.0, None
         for block, part in zip(found.space.blocks, found.parts, strict=True):
@@ -230,14 +254,14 @@ class Grower:
         kinks = self._kinks(name)
         first, last = node.part.allowed.get(name, (0, len(kinks)))
         kink = first + int(np.argmin([abs(x - middle) for x in kinks[first:last]]))
-        self._into(node, ["phase", *name, kink], tree.phases(node.part, [*name, kink]))
+        self._into(node, ["phase", *name, kink], self._tree.phases(node.part, [*name, kink]))
         return True
 
     def _kinks(self, name: tuple[int, int]) -> list[float]:
         step = self._shadow.bends[name[0]]
         return [float(Fraction(int(x.numerator), int(x.denominator))) for x in step.tables[step.which[name[1]]].kinks]
 
-    def _mixed(self, node: _Node, k: int, box: Box, form: LinearForm, found: Shadows, tree: Tree, still) -> bool:
+    def _mixed(self, node: _Node, k: int, box: Box, form: LinearForm, found: Shadows, still) -> bool:
         """Close the part by multipliers of rows and of what phase splits say, where a linear program finds them."""
         limits = []
         for name, (first, last) in node.part.allowed.items():
@@ -257,7 +281,7 @@ class Grower:
             chosen = [[row, t] for row, t in enumerate(times[: len(mine)]) if t]
             held = [[*limit[:3], t] for limit, t in zip(limits, times[len(mine) :], strict=True) if t]
             mix.append([polytope, chosen, held])
-        if not _closes(tree, node.part, {"mix": mix}):
+        if not self._closes(node.part, {"mix": mix}):
             return False
         node.lines.append(["leaf", {"mix": mix}])
         return True
@@ -270,12 +294,3 @@ def _lines(root: _Node) -> Iterator[list]:
         node = stack.pop()
         yield from node.lines
         stack += reversed(node.children)
-
-
-def _closes(tree: Tree, part: Part, how: dict) -> bool:
-    """Whether the checker itself closes the part."""
-    try:
-        tree.leaf(part, how)
-    except Rejected:
-        return False
-    return True

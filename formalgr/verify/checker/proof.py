@@ -134,14 +134,14 @@ class Tree:
         starts = np.cumsum([0, *map(len, question.unsafe)]).tolist()
         self.places = [range(*ends) for ends in zip(starts, starts[1:], strict=False)]
 
-    def root(self) -> Part:
-        """The whole region, rounded outward."""
-        low = tuple(floor(x * (1 << self.bits)) for x in self.question.low)
-        return Part(low, tuple(ceil(x * (1 << self.bits)) for x in self.question.high), self.program, {})
+    def root(self, low: tuple, high: tuple) -> Part:
+        """A whole region, rounded outward."""
+        ends = ((end(x * (1 << self.bits)) for x in xs) for end, xs in ((floor, low), (ceil, high)))
+        return Part(*map(tuple, ends), self.program, {})
 
     def check(self) -> int:
         """Number of leaves. Raises Rejected unless the tree proves that no input of the region is unsafe."""
-        stack, leaves = [] if trivial(self.question) else [self.root()], 0
+        stack, leaves = [] if trivial(self.question) else [self.root(self.question.low, self.question.high)], 0
         sizes = {"leaf": 1, "split": 1, "phase": 3, "cut": 2, "fold": 0}
         while stack:
             kind, *arguments = listed(next(self.lines, None), "the next node of the proof") or [None]
