@@ -1,12 +1,12 @@
 """The Python interface: thin wrappers that turn plain values into the options and budgets of the rooms below.
 
-In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertificate. Trust: sound (the rooms
-decide).
+In: networks, regions, plain numbers. Out: Outcome, RadiusBracket, GlobalCertificate, LatentMass. Trust: sound (the
+rooms decide).
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -22,6 +22,9 @@ from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.certify import certify as _certify
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier
 from formalgr.global_robustness.curves import frontier as _frontier
+from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
+from formalgr.global_robustness.latent_mass import LatentMass, MassOptions
+from formalgr.global_robustness.latent_mass import latent_mass as _latent_mass
 from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.global_robustness.study import Study
 from formalgr.graph.compose import compose
@@ -42,6 +45,8 @@ __all__ = [
     "CertifyOptions",
     "GlobalCertificate",
     "Guarantee",
+    "HybridOptions",
+    "LatentMass",
     "Network",
     "Outcome",
     "RadiusBracket",
@@ -53,6 +58,7 @@ __all__ = [
     "compose",
     "frontier",
     "latent_ball",
+    "latent_mass",
     "load",
     "local_robustness",
     "radius",
@@ -103,6 +109,15 @@ class FrontierCurves:
         options, study = self.result.options, self.result.study
         provenance = Provenance(sources=study.sources, seed=options.seed, argv=(), seconds=self.result.seconds)
         return frontier_document([self.result], [self.name], None, provenance)
+
+
+class MassKeywords(TypedDict, total=False):
+    """Keyword arguments of `latent_mass` that say how far and how hard, with the defaults of MassOptions."""
+
+    gap: float | None
+    delta: float | None
+    directory: str | Path | None
+    options: VerifyOptions
 
 
 class RadiusKeywords(TypedDict, total=False):
@@ -186,6 +201,32 @@ def frontier(
     budget = Budget(_limit(timeout_seconds))
     with _drawn(progress) as display:
         return FrontierCurves(_frontier(study, max_epsilon, alpha, settings, budget, display))
+
+
+def latent_mass(
+    study: Study,
+    epsilon: float | str | Fraction,
+    *,
+    samples: HybridOptions | None = None,
+    progress: bool | Progress = False,
+    timeout_seconds: float = float("inf"),
+    **options: Unpack[MassKeywords],
+) -> LatentMass:
+    """m_F <= F(epsilon) <= 1 - m_R for every class: the mass of latents proven to fail and proven to be robust.
+
+    Up to four latents; no sampling, no confidence level. Keywords: gap (0.001: bounds no wider, unless delta is given),
+    delta (stop where the claim is decided), directory (keeps the regions: a later call goes on from them, at any
+    epsilon), options (VerifyOptions). `samples`: then draw samples from what stays open, any number of latents; bounds
+    hold at its confidence. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
+    """
+    _check_keywords("latent_mass", options, MassKeywords)
+    local = options.pop("options", None) or VerifyOptions()
+    regions = MassOptions(**options, branch=local.branch)
+    budget = Budget(_limit(timeout_seconds))
+    with _drawn(progress) as display:
+        if samples is None:
+            return _latent_mass(study, epsilon, regions, budget, display)
+        return hybrid_mass(study, epsilon, replace(samples, regions=regions, local=local), budget, display)
 
 
 def radius(

@@ -12,6 +12,7 @@ from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Guarantee, Semantics
 from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions, latent_mass
+from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
@@ -64,7 +65,7 @@ def run_mass(session: Session, study: Study) -> int:
     if args.out is not None:
         pictures = f" and maps of {len(maps)} latent planes" if maps else ""
         session.hint(f"wrote {args.out / 'result.json'}{pictures}")
-    return session.exit_code(_word(result))
+    return session.exit_code(_word(session, result))
 
 
 def _maps(folder: Path, study: Study, result: LatentMass) -> dict[int, list[Path]]:
@@ -90,6 +91,8 @@ def _print(session: Session, study: Study, result: LatentMass) -> None:
     text.say(out, f"\n{session.budget.elapsed:.1f} s in all, start to finish")
 
 
-def _word(result: LatentMass) -> str:
+def _word(session: Session, result: LatentMass) -> str:
     """The word that --exit-code goes by; without a delta, bounds are all that was asked for."""
+    if result.verdict is GlobalVerdict.UNDECIDED and session.budget.expired:
+        return "timeout"
     return "certified" if result.verdict is None else result.verdict.value

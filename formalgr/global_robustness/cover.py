@@ -6,7 +6,7 @@ robust, or neither. Trust: sound: cuts lie on faces, and faces are enlarged with
 If all latents outside `wrong` and `open_` are right, then the ball of z holds a wrong point when z lies in a wrong box
 enlarged by eps, and none when it lies in no enlarged box of either kind. A cell inside an enlarged wrong box fails; one
 that meets none at all is robust; any other one is halved at the median of the faces that cross it (Overmars & Yap 1991
-halve likewise). The cells that are left when the effort ends are neither.
+halve likewise).
 """
 
 from collections.abc import Sequence
@@ -44,6 +44,10 @@ class Cover:
     open_: Box
 
 
+MOST_PAIRS = 1 << 20
+"""Pairs of a cell and an enlarged box that are cut at once; about 150 bytes each in the plane."""
+
+
 @dataclass
 class _Cells:
     """Boxes not yet settled; blocked: inside an enlarged open box, so that they cannot become robust any more."""
@@ -51,6 +55,12 @@ class _Cells:
     lower: np.ndarray
     upper: np.ndarray
     blocked: np.ndarray
+
+    def __len__(self):
+        return len(self.blocked)
+
+    def __getitem__(self, index) -> "_Cells":
+        return _Cells(self.lower[index], self.upper[index], self.blocked[index])
 
     def box(self, which: np.ndarray) -> Box:
         """Some of them."""
@@ -83,7 +93,7 @@ class _Sorter:
 
     def settle(self, cells: _Cells, pairs: _Pairs) -> tuple[_Cells, _Pairs]:
         """Put away the cells that are decided; what is left, renumbered."""
-        number = len(cells.blocked)
+        number = len(cells)
         low, high = cells.lower[pairs.cell], cells.upper[pairs.cell]
         inside = np.all((self.boxes.lower[pairs.box] <= low) & (self.boxes.upper[pairs.box] >= high), axis=1)
         by_wrong = pairs.box < self.wrong
@@ -100,7 +110,7 @@ class _Sorter:
         self.put("open_", cells.box(~failing & ~left & (blocked | touched)))
         number = np.cumsum(left) - 1
         pairs = pairs[left[pairs.cell]]
-        return _Cells(cells.lower[left], cells.upper[left], blocked[left]), _Pairs(number[pairs.cell], pairs.box)
+        return _Cells(cells.lower, cells.upper, blocked)[left], _Pairs(number[pairs.cell], pairs.box)
 
     def put(self, kind: str, box: Box) -> None:
         """Keep a piece of the answer."""
@@ -130,20 +140,23 @@ class _Sorter:
         return halves, self.meeting(halves, both)
 
 
-def cover(whole: Box, wrong: Box, open_: Box, epsilon: Fraction, most_pairs: int = 1 << 23) -> Cover:
-    """The box `whole` (batch 1) cut into boxes; all latents of `whole` enlarged by eps in neither kind are right.
-
-    The effort ends before the pairs of a cell and a box that meets it are more than `most_pairs`.
-    """
+def cover(whole: Box, wrong: Box, open_: Box, epsilon: Fraction, most_pairs: int = MOST_PAIRS) -> Cover:
+    """The box `whole` (batch 1) cut into boxes; all latents of `whole` enlarged by eps in neither kind are right."""
     wrong, open_ = enlarged(wrong, epsilon, outward=False), enlarged(open_, epsilon, outward=True)
     sorter = _Sorter(joined([wrong, open_]), len(wrong))
     cells = _Cells(whole.lower, whole.upper, np.zeros(1, dtype=bool))
     number = len(sorter.boxes)
     pairs = sorter.meeting(cells, _Pairs(np.zeros(number, dtype=np.int64), np.arange(number, dtype=np.int64)))
-    cells, pairs = sorter.settle(cells, pairs)
-    while len(cells.blocked) and len(pairs.cell) <= most_pairs:
-        cells, pairs = sorter.settle(*sorter.cut(cells, pairs))
-    sorter.put("open_", cells.box(np.arange(len(cells.blocked))))
+    stack = [sorter.settle(cells, pairs)]
+    while stack:
+        cells, pairs = stack.pop()
+        if len(cells) > 1 and len(pairs.cell) > most_pairs:
+            half = len(cells) // 2
+            first = pairs.cell < half
+            stack.append((cells[:half], pairs[first]))
+            stack.append((cells[half:], _Pairs(pairs.cell[~first] - half, pairs.box[~first])))
+        elif len(cells):
+            stack.append(sorter.settle(*sorter.cut(cells, pairs)))
     parts = {kind: joined(pieces, whole.inputs) for kind, pieces in sorter.pieces.items()}
     return Cover(**parts)
 

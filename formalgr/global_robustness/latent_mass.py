@@ -236,13 +236,13 @@ class Search:
         return ClassMass(self.label, found, found.lower, found.upper, verdict, *work)
 
     def _narrow(self, budget: Budget, progress: Progress) -> Measured:
-        saved = budget.elapsed
+        saved, cost = budget.elapsed, 0.0
         while True:
-            started = budget.elapsed
+            started, fresh = budget.elapsed, not self.partition.bounded
             found = measured(self.partition, self.epsilon)
-            cost = budget.elapsed - started
+            cost = 0.0 if fresh else budget.elapsed - started  # the first one has packages to import
             progress(Tick("latent mass", 1, note=self._note(found)))
-            if self.options.enough(found) or self._over or budget.remaining <= 2.0 * cost:
+            if self.options.enough(found) or self._over or budget.expired or budget.remaining < 2.0 * cost:
                 return found
             if budget.elapsed - saved > self.options.save_seconds:
                 self.save()

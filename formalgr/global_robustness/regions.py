@@ -14,8 +14,8 @@ from formalgr.global_robustness.cover import Cover, cover, joined
 from formalgr.global_robustness.mass import Mass, Measure
 from formalgr.global_robustness.partition import Partition
 
-VOTERS = 2048
-"""Points of what is open that vote for the boxes to be cut next."""
+VOTERS, AT_ONCE, MOST_VOTES = 2048, 256, 1 << 21
+"""Points of what is open that vote for the boxes to be cut next; fewer where each of them reaches many boxes."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,20 @@ def votes(partition: Partition, found: Measured, random: np.random.Generator) ->
     total = float(np.sum(mass))
     if not total > 0.0:
         return result
-    chosen = random.choice(len(open_), VOTERS, p=mass / total)
-    voters = random.uniform(open_.lower[chosen], open_.upper[chosen])
     center, half = boxes.center, 0.5 * (boxes.upper - boxes.lower)
     size = np.ceil(np.log2(np.max(half, axis=1)))
-    pairs = []
-    for value in np.unique(size).tolist():
-        mine = np.nonzero(size == value)[0]
-        near = cKDTree(voters).sparse_distance_matrix(
-            cKDTree(center[mine]), epsilon + 2.0**value, p=np.inf, output_type="ndarray"
-        )
-        voter, box = near["i"], mine[near["j"]]
-        within = np.all(np.abs(voters[voter] - center[box]) <= half[box] + epsilon, axis=1)
-        pairs.append((voter[within], box[within]))
-    voter, box = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    crowd = np.bincount(voter, minlength=VOTERS)[voter]
-    return np.bincount(box, total / VOTERS / crowd, minlength=len(boxes))
+    groups = [(2.0**value, np.nonzero(size == value)[0]) for value in np.unique(size).tolist()]
+    trees = [(reach, mine, cKDTree(center[mine])) for reach, mine in groups]
+    pairs = asked = 0
+    while asked < VOTERS and pairs < MOST_VOTES:
+        chosen = random.choice(len(open_), AT_ONCE, p=mass / total)
+        voters, cast = random.uniform(open_.lower[chosen], open_.upper[chosen]), []
+        for reach, mine, tree in trees:
+            near = cKDTree(voters).sparse_distance_matrix(tree, epsilon + reach, p=np.inf, output_type="ndarray")
+            voter, box = near["i"], mine[near["j"]]
+            within = np.all(np.abs(voters[voter] - center[box]) <= half[box] + epsilon, axis=1)
+            cast.append((voter[within], box[within]))
+        voter, box = (np.concatenate(part) for part in zip(*cast, strict=True))
+        result += np.bincount(box, 1.0 / np.bincount(voter, minlength=AT_ONCE)[voter], minlength=len(boxes))
+        asked, pairs = asked + AT_ONCE, pairs + len(voter)
+    return result * (total / asked)

@@ -71,7 +71,7 @@ def mass_table(result: LatentMass) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     names = ["class", "failing\nmass", "robust\nmass", "open\nmass"]
     if result.alpha is not None:
-        names += ["of these\nviolated", "unknown"]
+        names += ["violated/\nunknown/n"]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bounds on\nF(epsilon)", justify="center", no_wrap=True)
@@ -82,8 +82,8 @@ def mass_table(result: LatentMass) -> Table:
         masses = rounded_down(found.failing.lower, 5), rounded_down(found.robust.lower, 5)
         if one.drawn is not None:
             counts = one.drawn.counts
-            cells = [f"{counts.violated}/{counts.samples}", str(counts.unknown)]
-        cells.append(bounds_text(one.lower, one.upper, 6))
+            cells = [f"{counts.violated}/{counts.unknown}/{counts.samples}"]
+        cells.append(bounds_text(one.lower, one.upper, 5))
         if one.verdict is not None:
             cells.append(Text(one.verdict.value, style=COLOURS[one.verdict]))
         table.add_row(str(one.label), *masses, rounded_up(found.open_.upper, 5), *cells)
