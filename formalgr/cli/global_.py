@@ -93,6 +93,8 @@ def run(session: Session) -> int:
 
     args = completed(session.args, session.args.study)
     mass = args.mass or args.hybrid
+    if mass and args.frontier:
+        raise UsageError("--mass and --hybrid are about one epsilon, --frontier draws a curve from samples: choose")
     needed = () if args.frontier else ("epsilon",) if mass else ("epsilon", "delta")
     for name in needed:
         if getattr(args, name) is None:

@@ -166,6 +166,7 @@ def test_hybrid_on_the_command_line(words, capsys):
     "more, told",
     [
         (["--mass", "--hybrid"], "give one of them"),
+        (["--hybrid", "--frontier"], "--frontier draws a curve"),
         (["--mass", "--semantics", "float32"], "--semantics float32"),
         (["--mass", "--require", "exact"], "--require exact"),
         (["--mass", "--epsilon", "9"], "epsilon must be below 8"),
