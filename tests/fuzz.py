@@ -58,9 +58,11 @@ def read_network(network: PlainNetwork) -> tuple[Network, str | None]:
             return Network(model.graph, None, (), (), element=model.element), type(error).__name__
 
 
-def judge(case: Case, network: Network, semantics: Semantics = Semantics.REAL) -> list[Finding]:
+def judge(
+    case: Case, network: Network, semantics: Semantics = Semantics.REAL, solver: str = "auto"
+) -> list[Finding]:
     """One finding per question of the case."""
-    options = VerifyOptions(seconds_per_query=SECONDS, semantics=semantics)
+    options = VerifyOptions(seconds_per_query=SECONDS, semantics=semantics, solver=solver)
     queries = [question.query for question in case.questions]
     try:
         answers = verify_batch(network, queries, options)

@@ -66,7 +66,7 @@ def _solvers() -> dict[str, str]:
     from formalgr.core.budget import Budget
     from formalgr.core.errors import MissingDependency
     from formalgr.core.program import Linear, Piecewise, Program, Sense, Variable
-    from formalgr.solvers.registry import BACKENDS, backend
+    from formalgr.solvers.registry import BACKENDS, OPTIONAL, backend
 
     relu = Piecewise(0, 1, (0.0,), (0.0, 1.0), (0.0, 0.0))
     row = Linear((0, 1), (1.0, 1.0), Sense.EQUAL, 1.0)
@@ -76,7 +76,7 @@ def _solvers() -> dict[str, str]:
         try:
             answer = backend(name).solve(program, Budget(20.0))
         except MissingDependency as error:
-            found[name] = f"missing: {error}"
+            found[name] = f"ok, optional and not installed: {error}" if name in OPTIONAL else f"missing: {error}"
             continue
         right = answer.point is not None and all(abs(float(value) - 0.5) < 1e-6 for value in answer.point[:2])
         found[name] = "ok" if right else f"failed: {answer.status.value} {answer.why}"

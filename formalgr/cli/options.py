@@ -12,7 +12,7 @@ from typing import NoReturn
 from formalgr.core.errors import UsageError
 from formalgr.core.suggest import did_you_mean
 
-SOLVERS = ("auto", "highs", "cbc", "z3")
+SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
 SEMANTICS = ("real", "float32")
 LEVELS = ("none", "solver", "float-sound", "exact")
 

@@ -74,6 +74,10 @@ on scaled rows, ten times their largest default."""
 INTEGRALITY = 1e-9
 """Integer feasibility tolerance asked of the MILP solvers: at big-M 1e3, 1e-6 would let a ReLU cheat by 1e-3."""
 
+BROKEN_PAIR = 1e-8
+"""How far a pair y = f(x) may be off in the solution of a linear program before it counts as broken: ten times the
+tolerance asked of HiGHS. Only which pairs are split depends on it, no bound does."""
+
 SMALL_MATRIX_VALUE = 1e-12
 """HiGHS drops matrix entries below its default 1e-9, which changes the network; this is its smallest legal value."""
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from formalgr.core.budget import Budget
 from formalgr.core.program import Program
+from formalgr.core.verdict import Stage
 
 
 class Status(enum.Enum):
@@ -40,6 +41,10 @@ class Backend(ABC):
     """The Python package behind the solver; its import happens only when something is solved."""
     exact: bool
     """Whether the arithmetic is rational, so that an answer needs no tolerance."""
+    minimises: bool = True
+    """Whether it looks for the minimum; else only whether a point exists below the cutoff (if any)."""
+    stage: Stage = Stage.MILP
+    """What its verdicts are counted under."""
 
     @abstractmethod
     def solve(self, program: Program, budget: Budget) -> Answer:

@@ -50,6 +50,7 @@ class InChild(Backend):
         self.backend = backend
         self.grace_seconds = grace_seconds
         self.name, self.package, self.exact = backend.name, backend.package, backend.exact
+        self.minimises, self.stage = backend.minimises, backend.stage
         self._lock = threading.Lock()
         self._child: _Child | None = None
 

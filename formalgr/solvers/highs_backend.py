@@ -47,7 +47,7 @@ class HighsBackend(Backend):
             return Answer(Status.INFEASIBLE, why="a variable has lower > upper")
         highspy = _highspy()
         milp = lower(program)
-        solver = self._configured(highspy, program.cutoff, budget)
+        solver = self.configured(highspy, program.cutoff, budget)
         if solver.passModel(_model(highspy, milp)) == highspy.HighsStatus.kError:
             return Answer(Status.UNDECIDED, why="HiGHS refused the model")
         if program.cutoff is not None and any(milp.integer):
@@ -61,7 +61,7 @@ class HighsBackend(Backend):
         solver.run()
         return _read(highspy, solver, program, any(milp.integer))
 
-    def _configured(self, highspy: ModuleType, cutoff: float | Fraction | None, budget: Budget):
+    def configured(self, highspy: ModuleType, cutoff: float | Fraction | None, budget: Budget):
         """A Highs object with every option set; raises MissingDependency when this HiGHS refuses one."""
         options = {
             "output_flag": False,
@@ -82,6 +82,43 @@ class HighsBackend(Backend):
             if solver.setOptionValue(option, value) != highspy.HighsStatus.kOk:
                 raise MissingDependency(f"HiGHS {solver.version()} refuses option {option}={value}")
         return solver
+
+
+class WarmLp:
+    """A linear program whose limits change between solves; each solve starts from the basis of the one before."""
+
+    def __init__(self, lp: Milp, seed: int):
+        self._highspy = _highspy()
+        self._solver = HighsBackend(seed=seed).configured(self._highspy, None, Budget())
+        self._refused = self._solver.passModel(_model(self._highspy, lp)) == self._highspy.HighsStatus.kError
+        self._columns = np.arange(len(lp.lower), dtype=np.int32)
+        self._rows = np.arange(len(lp.rows), dtype=np.int32)
+
+    def solve(self, columns: np.ndarray, rows: np.ndarray, budget: Budget) -> Answer:
+        """The minimum within limits (2, columns) and (2, rows): OPTIMAL, INFEASIBLE, or UNDECIDED and why."""
+        solver = self._solver
+        if self._refused:
+            return Answer(Status.UNDECIDED, why="HiGHS refused the model")
+        solver.changeColsBounds(len(self._columns), self._columns, *columns)
+        solver.changeRowsBounds(len(self._rows), self._rows, *rows)
+        answer = self._run(budget)
+        if answer.status is Status.UNDECIDED and not budget.expired:
+            solver.clearSolver()  # the basis may be to blame: once more from scratch
+            answer = self._run(budget)
+        return answer
+
+    def _run(self, budget: Budget) -> Answer:
+        solver = self._solver
+        solver.setOptionValue("time_limit", solver.getRunTime() + budget.remaining)
+        solver.run()
+        status, info = solver.getModelStatus(), solver.getInfo()
+        has_point = info.primal_solution_status == self._highspy.SolutionStatus.kSolutionStatusFeasible
+        meaning = _MEANING.get((status.name, has_point), Status.UNDECIDED)
+        why = f"HiGHS: {solver.modelStatusToString(status)}"
+        if meaning is Status.OPTIMAL:
+            point = tuple(solver.getSolution().col_value)
+            return Answer(meaning, point, info.objective_function_value, why)
+        return Answer(meaning if meaning is Status.INFEASIBLE else Status.UNDECIDED, why=why)
 
 
 def _highspy() -> ModuleType:

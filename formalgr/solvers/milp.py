@@ -90,20 +90,20 @@ def lower(program: Program) -> Milp:
 
     Raises NumericalError on a NaN or infinite number; the program must not have empty bounds.
     """
-    build = _Builder(program.variables)
+    build = MilpBuilder(program.variables)
     for row in program.linear:
         build.linear(row)
     for row in program.piecewise:
         build.piecewise(row)
     for row in program.maxima:
         build.maximum(row)
-    return Milp(tuple(build.lower), tuple(build.upper), tuple(build.integer), tuple(build.rows), program.objective)
+    return build.milp(program.objective)
 
 
-class _Builder:
-    """Columns and rows of a Milp under construction."""
+class MilpBuilder:
+    """Columns and rows of a Milp under construction; coefficients up to `smallest` become slack of their row."""
 
-    def __init__(self, variables: tuple[Variable, ...]):
+    def __init__(self, variables: tuple[Variable, ...], smallest: float = SMALL_MATRIX_VALUE):
         for index, variable in enumerate(variables):
             if not (math.isfinite(variable.lower) and math.isfinite(variable.upper)):
                 raise NumericalError(f"variable {index} has bounds {variable.lower} and {variable.upper}")
@@ -112,6 +112,11 @@ class _Builder:
         self.upper = [nearest_up(variable.upper) for variable in variables]
         self.integer = [False] * len(variables)
         self.rows: list[Row] = []
+        self.smallest = smallest
+
+    def milp(self, objective: int | None) -> Milp:
+        """What was built."""
+        return Milp(tuple(self.lower), tuple(self.upper), tuple(self.integer), tuple(self.rows), objective)
 
     def column(self, low: float, high: float, integer: bool = False) -> int:
         """A new column; returns its index."""
@@ -131,13 +136,13 @@ class _Builder:
         low, high = float(low), float(high)
         if not all(map(math.isfinite, numbers)) or math.isnan(low) or math.isnan(high):
             raise NumericalError(f"a constraint holds a number that is not finite: {numbers}, {low}, {high}")
-        tiny = [k for k, value in enumerate(numbers) if abs(value) <= SMALL_MATRIX_VALUE]
+        tiny = [k for k, value in enumerate(numbers) if abs(value) <= self.smallest]
         for k in tiny:
             ends = numbers[k] * self.lower[indices[k]], numbers[k] * self.upper[indices[k]]
             low, high = low - max(ends), high - min(ends)
         if tiny:
-            indices = [index for k, index in enumerate(indices) if abs(numbers[k]) > SMALL_MATRIX_VALUE]
-            numbers = [value for value in numbers if abs(value) > SMALL_MATRIX_VALUE]
+            indices = [index for k, index in enumerate(indices) if abs(numbers[k]) > self.smallest]
+            numbers = [value for value in numbers if abs(value) > self.smallest]
         self.rows.append(Row(tuple(indices), tuple(numbers), low, high))
 
     def linear(self, row: Linear) -> None:

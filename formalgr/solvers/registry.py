@@ -9,13 +9,20 @@ import importlib.util
 from formalgr.core.errors import MissingDependency, UsageError
 from formalgr.solvers.base import Backend
 from formalgr.solvers.highs_backend import HighsBackend
+from formalgr.solvers.marabou_backend import MarabouBackend
 from formalgr.solvers.pulp_backend import CbcBackend
+from formalgr.solvers.reluplex import ReluplexBackend
 from formalgr.solvers.z3_backend import Z3Backend
 
-INSTALL = {"highspy": "highspy", "pulp": "'pulp>=3.3.1,<4'", "z3": "z3-solver"}
+INSTALL = {"highspy": "highspy", "pulp": "'pulp>=3.3.1,<4'", "z3": "z3-solver", "maraboupy": "'formalgr[marabou]'"}
 """What pip calls the packages."""
 
-BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (HighsBackend, CbcBackend, Z3Backend)}
+BACKENDS: dict[str, type[Backend]] = {
+    kind.name: kind for kind in (HighsBackend, CbcBackend, Z3Backend, ReluplexBackend, MarabouBackend)
+}
+OPTIONAL = {"marabou"}
+"""Backends whose package is an extra."""
+
 
 
 def backend(name: str) -> Backend:

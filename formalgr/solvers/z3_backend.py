@@ -15,6 +15,7 @@ from types import ModuleType
 from formalgr.core.budget import Budget
 from formalgr.core.errors import MissingDependency
 from formalgr.core.program import Linear, Maximum, Number, Piecewise, Program, Sense
+from formalgr.core.verdict import Stage
 from formalgr.solvers.base import Answer, Backend, Status
 from formalgr.solvers.milp import has_empty_bounds, pieces_within, undominated
 
@@ -33,6 +34,8 @@ class Z3Backend(Backend):
     name = "z3"
     package = "z3"
     exact = True
+    minimises = False
+    stage = Stage.SMT
 
     def solve(self, program: Program, budget: Budget) -> Answer:
         """See Backend.solve; raises KeyboardInterrupt when z3 was stopped by Ctrl-C."""

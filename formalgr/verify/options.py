@@ -12,7 +12,7 @@ from formalgr.core.verdict import Guarantee, Semantics
 from formalgr.search.bab import BranchOptions
 from formalgr.search.choose import PIECES
 
-SOLVERS = ("auto", "highs", "cbc", "z3")
+SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
 """What --solver takes: auto runs every stage, a name sends the query straight to that solver."""
 
 CHEAP_BOXES = 16

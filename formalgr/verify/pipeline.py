@@ -31,7 +31,7 @@ from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.certificate import exactly
 from formalgr.verify.float32 import verify_float32
 from formalgr.verify.options import VerifyOptions
-from formalgr.verify.stages import Context, SolverFinding, attack, solvable, solve, stage_of
+from formalgr.verify.stages import Context, SolverFinding, attack, solvable, solve
 
 
 class _Tools(ExitStack):
@@ -389,7 +389,7 @@ def _ask(batch: _Batch, position: int, name: str) -> None:
     child = batch.solver(name)
     budget = batch.budget.within(min(left, batch.options.solver_seconds))
     finding = batch.solve(batch.queries[position], child, budget)
-    stage = stage_of(child)
+    stage = child.stage
     batch.charge(stage, [position], started)
     if finding.counterexample is not None:
         batch.violated(position, finding.counterexample, stage)

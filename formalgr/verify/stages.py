@@ -16,7 +16,7 @@ from formalgr.core.arrays import NUMPY
 from formalgr.core.box import inward_float32, outward
 from formalgr.core.budget import Budget
 from formalgr.core.rounding import SOLVER_MARGIN
-from formalgr.core.verdict import Counterexample, Guarantee, Reason, Stage
+from formalgr.core.verdict import Counterexample, Guarantee, Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
 from formalgr.search.cell import cell_program
@@ -114,8 +114,3 @@ def _solve_polytope(
         return SolverFinding(reason=Reason.NUMERICS, note=f"{backend.name}: a point within the errors of the weights")
     reason = Reason.TIMEOUT if budget.expired else Reason.SOLVER
     return SolverFinding(reason=reason, note=f"{backend.name}: {answer.status.value} {answer.why}".strip())
-
-
-def stage_of(backend: Backend) -> Stage:
-    """The stage that a backend belongs to."""
-    return Stage.SMT if backend.exact else Stage.MILP

@@ -54,7 +54,7 @@ def test_branch_and_bound_alone_never_proves_them(case):
     assert outcome.verdict is Verdict.VIOLATED
 
 
-@pytest.mark.parametrize("solver", ["highs", "cbc", "z3"])
+@pytest.mark.parametrize("solver", ["highs", "cbc", "z3", "reluplex"])
 @pytest.mark.parametrize("case", CASES[::5])
 def test_no_solver_proves_them(case, solver):
     assert _outcome(case, VerifyOptions(solver=solver, solver_seconds=2.0)).verdict is not Verdict.HOLDS

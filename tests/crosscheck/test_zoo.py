@@ -27,7 +27,7 @@ def test_the_pipeline_decides_the_zoo(row):
         assert row.query.box.contains(outcome.counterexample.point)
 
 
-@pytest.mark.parametrize("solver", ["highs", "cbc", "z3"])
+@pytest.mark.parametrize("solver", ["highs", "cbc", "z3", "reluplex"])
 @pytest.mark.parametrize("row", ROWS)
 def test_solvers_agree_with_the_zoo(row, solver):
     outcome = verify(row.network, row.query, VerifyOptions(solver=solver), Budget(LIMIT_SECONDS))

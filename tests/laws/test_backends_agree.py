@@ -16,7 +16,7 @@ from formalgr.solvers.base import Status
 from formalgr.solvers.milp import lower, pieces_within
 from formalgr.solvers.registry import BACKENDS, backend
 
-FLOAT_BACKENDS = [name for name, kind in BACKENDS.items() if not kind.exact]
+FLOAT_BACKENDS = [name for name, kind in BACKENDS.items() if kind.minimises]
 EXACT_BACKENDS = [name for name, kind in BACKENDS.items() if kind.exact]
 TOLERANCE = 1e-6  # CBC prints 8 digits
 

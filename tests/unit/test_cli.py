@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 import formalgr
 from formalgr.cli.main import COMMANDS, main
+from formalgr.solvers.registry import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "networks" / "digits"
@@ -137,7 +138,7 @@ def test_overview_names_every_command(capsys):
 # ---------------------------------------------------------------- verify
 
 
-@pytest.mark.parametrize("solver", ["auto", "highs", "cbc", "z3"])
+@pytest.mark.parametrize("solver", ["auto", "highs", "cbc", "z3", "reluplex"])
 def test_verify_says_unsat(tiny, capsys, solver):
     assert main(["verify", tiny[0], tiny[1], "--solver", solver]) == 0
     out, err = capsys.readouterr()
@@ -466,7 +467,7 @@ def test_supports_and_doctor(capsys):
     assert main(["--name"]) == 0 and capsys.readouterr().out == "formalgr\n"
     assert main(["doctor", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["good"] is True and set(document["checks"]) == {"networks", "highs", "cbc", "z3"}
+    assert document["good"] is True and set(document["checks"]) == {"networks", *BACKENDS}
 
 
 def test_runs_as_a_module_and_survives_a_closed_pipe(tiny):
