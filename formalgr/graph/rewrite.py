@@ -117,16 +117,20 @@ def join_clips(graph: Graph) -> Graph:
 
 def _longest_clip(nodes: tuple[Node, ...], readers: list[int], start: int) -> tuple[int, Operator | None]:
     """How many nodes from `start` on are one Clip, and that Clip; 1 and None where there is nothing to join."""
-    length, clip, bends = 1, None, 0
-    table = _Table((), (Fraction(1),), (Fraction(0),))
+    chain: list[_Table] = []
     for offset, node in enumerate(nodes[start:]):
         own = _table_of(node.operator)
         if own is None or (offset and (node.inputs != (start + offset,) or readers[start + offset] != 1)):
             break
         if offset == 0 and not own.breakpoints:
             break
-        table, bends = own.after(table), bends + bool(own.breakpoints)
-        found = table.as_clip()
-        if bends > 1 and found is not None:
-            length, clip = offset + 1, found
+        chain.append(own)
+    length, clip, bends = 1, None, 0
+    if sum(bool(own.breakpoints) for own in chain) > 1:
+        table = _Table((), (Fraction(1),), (Fraction(0),))
+        for offset, own in enumerate(chain, start=1):
+            table, bends = own.after(table), bends + bool(own.breakpoints)
+            found = table.as_clip()
+            if bends > 1 and found is not None:
+                length, clip = offset, found
     return length, clip

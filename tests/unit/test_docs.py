@@ -15,4 +15,5 @@ def test_the_page_of_operators_is_up_to_date():
 
 def test_the_tables_of_benchmarks_are_those_of_the_results():
     page = tables.PAGE.read_text(encoding="utf-8")
+    assert all(f"<!-- table {name} -->" in page for name in tables.TABLES)
     assert page == tables.updated(page), "run: python -m benchmarks.tables"
