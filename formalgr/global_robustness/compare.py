@@ -63,8 +63,9 @@ def fails_less(pairs: Discordant) -> float:
     """p-value of "the first fails at least as often as the second": exact McNemar test, unknowns against the first.
 
     Of the samples that only one of the two fails, under the hypothesis at most half are the second's (McNemar 1947,
-    exact). Answers move p in one direction, so the ones that are worst for the claim give a valid p. Both claims of a
-    pair can be asked at the same level: only one of them can be true. eps and n are fixed in advance.
+    exact). Answers move p in one direction, so the ones that are worst for the claim give a valid p. eps and n are
+    fixed in advance. Who asks which one of the two fails less often asks twice, at alpha / 2 each: with equal
+    probabilities both answers are wrong.
     """
     from scipy.stats import binom
 

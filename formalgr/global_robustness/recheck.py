@@ -14,8 +14,7 @@ import numpy as np
 
 from formalgr.core.exact import Balls, balls
 from formalgr.global_robustness.band import CountBounds
-from formalgr.global_robustness.multiplicity import GlobalVerdict
-from formalgr.global_robustness.sequential import NEVER, CertifyRule, Decision, SequentialTest
+from formalgr.global_robustness.sequential import NEVER
 
 BITS = 128
 """Precision of the balls: sums of 10^5 positive terms keep more than 30 digits."""
@@ -139,23 +138,6 @@ def spending_holds(certify_at: np.ndarray, delta: Rational, alpha: Rational) -> 
             stopped = sum(alive.coeffs()[:cut], stopped)
             alive, first = alive.right_shift(cut), first + cut
         return bool(stopped <= make.number(_exact(alpha)))
-
-
-def decision_holds(test: SequentialTest, decision: Decision) -> bool:
-    """What certified or refuted is a valid stop of the test: its counts reach the boundary, and that has its level."""
-    if decision.verdict is GlobalVerdict.UNDECIDED:
-        return True
-    failures, at = decision.failures, decision.at
-    if not 0 <= failures <= at <= test.most:
-        return False
-    if decision.verdict is GlobalVerdict.REFUTED:
-        surely = test.delta == 0 and failures > 0
-        return surely or mixture_stop_holds(failures, at, test.delta, test.refute_alpha, False)
-    if test.delta >= 1:
-        return True
-    if test.rule is CertifyRule.MIXTURE:
-        return mixture_stop_holds(failures, at, test.delta, test.alpha, True)
-    return bool(failures <= test.certify_at[at]) and spending_holds(test.certify_at, test.delta, test.alpha)
 
 
 def mixture_stop_holds(failures: int, samples: int, delta: Rational, alpha: Rational, below: bool) -> bool:

@@ -153,7 +153,7 @@ def comparisons(results: Sequence[StudyFrontier], names: Sequence[str]) -> Itera
             level = union_alpha(share, len(both))
             less = [fails_less(found) for _, found in both]
             more = [fails_less(_turned(found)) for _, found in both]
-            better, worse = holm(less, share), holm(more, share)
+            better, worse = holm(less, share / 2.0), holm(more, share / 2.0)  # equal classifiers can err either way
             for k, (one, found) in enumerate(both):
                 yield {
                     "pair": number,

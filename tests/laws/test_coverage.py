@@ -233,7 +233,7 @@ def test_unknowns_and_later_answers_do_not_certify_more_often():
 # ---- comparisons
 
 
-@pytest.mark.parametrize("only, samples", [(0.03, 150), (0.2, 30)])
+@pytest.mark.parametrize("only, samples", [(0.03, 150), (0.3, 40)])
 def test_paired_comparisons_err_less_than_alpha(only, samples):
     """Equal failure probabilities: "fails less often", and 0 outside the interval of the difference, by exact sums.
 
@@ -241,14 +241,19 @@ def test_paired_comparisons_err_less_than_alpha(only, samples):
     """
     most = int(multinomial.mean(samples, [only, 1 - only])[0] * 1.5) + 14
     chances = multinomial(samples, [only, only, 1 - 2 * only])
-    claims = outside = total = 0.0
+    claims = either = halved = outside = total = 0.0
     for a in range(most):
         for b in range(min(most, samples - a + 1)):
             chance, pair = chances.pmf([a, b, samples - a - b]), Discordant(samples, a, a, b, b)
             interval = difference(pair, ALPHA)
             total += chance
-            claims += chance * (fails_less(pair) <= ALPHA)
+            p_first, p_second = fails_less(pair), fails_less(Discordant(samples, b, b, a, a))
+            claims += chance * (p_first <= ALPHA)
+            either += chance * (min(p_first, p_second) <= ALPHA)
+            halved += chance * (min(p_first, p_second) <= ALPHA / 2)
             outside += chance * (not interval.lower <= 0.0 <= interval.upper)
     assert total > 1 - 1e-4
     assert claims + 1 - total <= ALPHA and outside + 1 - total <= ALPHA
     assert claims > 0.2 * ALPHA
+    assert halved + 1 - total <= ALPHA and either == pytest.approx(2 * claims)
+    assert only < 0.1 or either > ALPHA, "asking both ways at alpha is too often"
