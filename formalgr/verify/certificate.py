@@ -28,6 +28,8 @@ from formalgr.verify.checker.proof import compares
 from formalgr.verify.checker.reading import read
 from formalgr.verify.grow import BITS, Grower, GrowOptions, polytopes_of
 
+_TEXT = json.JSONEncoder(separators=(",", ":"))
+
 
 def model_bytes(network: Network) -> bytes:
     """The ONNX file that certificates about a network speak of: its own, or that of its composition.
@@ -124,7 +126,7 @@ class Certifier:
 
 def sealed(lines: Sequence) -> bytes:
     """The file that holds these lines."""
-    payload = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    payload = b"".join(_TEXT.encode(line).encode() + b"\n" for line in lines)
     packed = zlib.compress(payload, 6)
     seal = {"schema": SCHEMA, "sha256": hashlib.sha256(packed).hexdigest(), "size": len(payload)}
     return json.dumps(seal).encode() + b"\n" + packed

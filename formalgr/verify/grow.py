@@ -35,6 +35,10 @@ MARGIN = 1e-9
 integers by less. What lies closer to 0 is left to the checker itself."""
 
 
+NARROW_MARGIN = 1e-3
+"""The same in float32, which is tried first: most whole regions close by more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GrowOptions:
     """How hard to try: parts of a query and of a batch. A cut is made where it leaves at most the share `cut_volume`,
@@ -43,7 +47,7 @@ class GrowOptions:
     `narrow`, relative to the region."""
 
     parts: int = 200_000
-    batch: int = 16
+    batch: int = 64
     cut_volume: float = 0.5
     fold_units: float = 0.4
     phase_inputs: int = 32
@@ -85,6 +89,12 @@ def polytopes_of(unsafe: UnsafeSet) -> list:
     return polytopes
 
 
+def _sizes(forms: np.ndarray, box: Box) -> np.ndarray:
+    """What forms (boxes, rows, 1 + inputs) sum up at most over their boxes, (boxes, rows)."""
+    reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
+    return np.abs(forms[:, :, 0]) + np.matmul(np.abs(forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
+
+
 class Grower:
     """Grows proofs about one program and one unsafe set."""
 
@@ -93,7 +103,9 @@ class Grower:
         self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), BITS, iter(()))
         self._shadow = Shadow(self._tree.program)
         self._whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
+        self._narrow = Shadow(self._tree.program, np.float32)
         self._faithful: bool | None = None
+        self._quick = True
 
     def grow(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
         """The lines of a proof for every query about the unsafe set, None where none was found."""
@@ -104,7 +116,10 @@ class Grower:
         left = np.full(len(roots), self._options.parts)
         waiting = [(k, root) for k, root in enumerate(roots) if root is not None]
         if waiting and self._faithful is None:
-            self._faithful = self._is_faithful(waiting[0][1].part)
+            self._faithful = self._is_faithful(waiting[0][1].part, self._shadow, MARGIN)
+            self._quick &= self._is_faithful(waiting[0][1].part, self._narrow, NARROW_MARGIN)
+        if self._quick:
+            waiting = self._without_obvious(waiting)
         while waiting and not budget.expired:
             batch = [(k, node) for k, node in waiting[-self._options.batch :] if left[k] > 0]
             del waiting[-self._options.batch :]
@@ -119,10 +134,9 @@ class Grower:
 
     def _advance(self, nodes: list[_Node]) -> None:
         """Give every node its line and its children."""
-        box = Box(*(floats([getattr(node.part, end) for node in nodes], UNIT) for end in ("low", "high")))
+        box = self._box([node.part for node in nodes])
         found = self._shadow.bound(box.lower, box.upper, self._splits(nodes))
-        reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
-        size = np.abs(found.forms[:, :, 0]) + np.matmul(np.abs(found.forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
+        size = _sizes(found.forms, box)
         sure = found.minima - MARGIN * size
         still = self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0))
         if self._faithful and not np.any(still):
@@ -158,16 +172,34 @@ class Grower:
             return False
         return True
 
-    def _is_faithful(self, part: Part) -> bool:
-        """Whether floats say of a whole region what the checker says: not where a network cancels its digits."""
-        low, high = (floats(end, UNIT)[None] for end in (part.low, part.high))
-        with np.errstate(all="ignore"):
-            found = self._shadow.bound(low, high)
+    def _is_faithful(self, part: Part, shadow: Shadow, margin: float) -> bool:
+        """Whether floats say of a region what the checker says: not where a network cancels its digits."""
         walk, _ = self._tree.walk(part, {})
         exact = floats(walk.space.minima(walk.space.lower_forms(walk.output)), UNIT)
-        slopes, reach = np.abs(found.forms[0, :, 1:]), np.maximum(np.abs(low[0]), np.abs(high[0]))
-        size = np.abs(found.forms[0, :, 0]) + slopes @ reach
-        return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * MARGIN * size))
+        with np.errstate(all="ignore"):
+            box = self._box([part])
+            found = shadow.bound(box.lower, box.upper)
+            return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * margin * _sizes(found.forms, box)[0]))
+
+    def _without_obvious(self, waiting: list) -> list:
+        """What float32 does not close with a wide margin; the rest become leaves."""
+        left = []
+        for start in range(0, len(waiting), self._options.batch):
+            batch = waiting[start : start + self._options.batch]
+            box = self._box([node.part for _, node in batch])
+            with np.errstate(all="ignore"):
+                found = self._narrow.bound(box.lower, box.upper)
+                sure = found.minima - NARROW_MARGIN * _sizes(found.forms, box)
+            still = np.any(self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0)), axis=1)
+            for item, open_ in zip(batch, still.tolist(), strict=True):
+                if open_:
+                    left.append(item)
+                else:
+                    item[1].lines.append(["leaf", {}])
+        return left
+
+    def _box(self, parts: list[Part]) -> Box:
+        return Box(*(floats([getattr(part, end) for part in parts], UNIT) for end in ("low", "high")))
 
     def _splits(self, nodes: list[_Node]) -> dict[int, np.ndarray]:
         """What folds and phase splits left of units, as Shadow.bound takes it."""

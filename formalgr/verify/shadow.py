@@ -14,8 +14,8 @@ from formalgr.verify.checker.walk import Program
 
 
 @dataclass(frozen=True)
-class Bend64:
-    """Kinks (k, n), slopes and intercepts (k + 1, n) of the units of a Bend in float64, missing kinks at infinity."""
+class Tables:
+    """Kinks (k, n), slopes and intercepts (k + 1, n) of the units of a Bend, missing kinks at infinity."""
 
     kinks: np.ndarray
     slopes: np.ndarray
@@ -59,7 +59,7 @@ class Shadows:
 
     def lower_forms(self, box: int, rows: list[tuple[int, int, float, float]]) -> np.ndarray:
         """Forms of the inputs (rows, 1 + inputs) below sign * (argument - kink) for (activation, unit, sign, kink)."""
-        made = np.zeros((1, len(rows), self.space.low.shape[1]), dtype=np.float64)
+        made = np.zeros((1, len(rows), self.space.low.shape[1]), dtype=self.forms.dtype)
         for k, (bend, unit, sign, kink) in enumerate(rows):
             argument = self.arguments[bend][box, unit]
             made[0, k, : len(argument)] = sign * argument
@@ -68,18 +68,18 @@ class Shadows:
 
 
 class Shadow:
-    """A program in float64; `bound` is one batched pass."""
+    """A program in floats; `bound` is one batched pass."""
 
-    def __init__(self, program: Program):
-        self.inputs = program.inputs
-        self._steps = [_float_step(step) for step in program.steps]
+    def __init__(self, program: Program, dtype=np.float64):
+        self.inputs, self._dtype = program.inputs, dtype
+        self._steps = [_float_step(step, dtype) for step in program.steps]
         self.bends = [step for step in program.steps if isinstance(step, Bend)]
 
     def bound(self, low: np.ndarray, high: np.ndarray, allowed: dict[int, np.ndarray] | None = None) -> Shadows:
         """low, high (boxes, inputs); allowed: number of a Bend -> first and last pieces (boxes, units, 2)."""
-        space = _Space(low, high)
+        space = _Space(low.astype(self._dtype), high.astype(self._dtype))
         boxes = len(low)
-        identity = np.zeros((boxes, self.inputs, self.inputs + 1), dtype=np.float64)
+        identity = np.zeros((boxes, self.inputs, self.inputs + 1), dtype=self._dtype)
         identity[:, np.arange(self.inputs), np.arange(1, self.inputs + 1)] = 1.0
         values, arguments, pieces = [identity], [], []
         for step in self._steps:
@@ -109,10 +109,10 @@ def _joined(values: list[np.ndarray]) -> np.ndarray:
 def _wide(rows: np.ndarray, width: int) -> np.ndarray:
     if rows.shape[2] == width:
         return rows
-    return np.concatenate([rows, np.zeros((*rows.shape[:2], width - rows.shape[2]), dtype=np.float64)], axis=2)
+    return np.concatenate([rows, np.zeros((*rows.shape[:2], width - rows.shape[2]), dtype=rows.dtype)], axis=2)
 
 
-def _float_step(step):
+def _float_step(step, dtype):
     """A function of the values so far, or a Bend and its numbers."""
     if isinstance(step, Bend):
         count = max(len(table.kinks) for table in step.tables)
@@ -123,10 +123,10 @@ def _float_step(step):
             kinks[: len(table.kinks), index] = [_number(x) for x in table.kinks]
             slopes[:, index] = [*map(_number, table.slopes), *[0.0] * pad]
             intercepts[:, index] = [*map(_number, table.intercepts), *[0.0] * pad]
-        return step, Bend64(*(part[:, step.which] for part in (kinks, slopes, intercepts)))
+        return step, Tables(*(part[:, step.which].astype(dtype) for part in (kinks, slopes, intercepts)))
     if isinstance(step, Blend):
-        return _blend(step)
-    return _product(step)
+        return _blend(step, dtype)
+    return _product(step, dtype)
 
 
 def _number(x) -> float:
@@ -141,8 +141,8 @@ def _ratio(top: int, bottom: int) -> float:
         return float(np.copysign(np.finfo(np.float64).max, 1 if top > 0 else -1))
 
 
-def _blend(step: Blend):
-    factor, shift = (floats(part, step.divisor) for part in (step.factor, step.shift))
+def _blend(step: Blend, dtype):
+    factor, shift = (floats(part, step.divisor).astype(dtype) for part in (step.factor, step.shift))
 
     def apply(values):
         rows = _joined([values[k] for k in step.sources])[:, step.index]
@@ -161,9 +161,9 @@ def _shifted(rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _product(step: Product):
-    matrices = np.stack([floats(matrix.entries, step.divisor) for matrix in step.weights])
-    shift, gather = floats(step.shift, step.divisor), step.gather
+def _product(step: Product, dtype):
+    matrices = np.stack([floats(matrix.entries, step.divisor).astype(dtype) for matrix in step.weights])
+    shift, gather = floats(step.shift, step.divisor).astype(dtype), step.gather
 
     def apply(values):
         rows = _joined([values[k] for k in step.sources])
@@ -181,7 +181,7 @@ class _Space:
     """Ranges of symbols and the lines that enclose them, as checker/forms.Space."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
-        one = np.ones((len(low), 1), dtype=np.float64)
+        one = np.ones((len(low), 1), dtype=low.dtype)
         self.inputs = low.shape[1]
         self.low, self.high = np.concatenate([one, low], axis=1), np.concatenate([one, high], axis=1)
         self.blocks: list[Block] = []
@@ -211,7 +211,7 @@ class _Space:
         return self.ranges(forms)[0]
 
 
-def _bend(rows: np.ndarray, data: Bend64, space: _Space, found: list, splits: dict) -> np.ndarray:
+def _bend(rows: np.ndarray, data: Tables, space: _Space, found: list, splits: dict) -> np.ndarray:
     number = len(found)
     allowed = splits.get(number)
     low, high = space.ranges(rows)
@@ -261,7 +261,7 @@ def _bend(rows: np.ndarray, data: Bend64, space: _Space, found: list, splits: di
     return made
 
 
-def _pieces(data: Bend64, low, high, allowed) -> tuple[np.ndarray, np.ndarray]:
+def _pieces(data: Tables, low, high, allowed) -> tuple[np.ndarray, np.ndarray]:
     first = np.zeros(low.shape, dtype=np.int64)
     last = np.zeros(low.shape, dtype=np.int64)
     for kink in data.kinks:
@@ -284,9 +284,8 @@ def _lines(low, high, kinks, slopes, intercepts) -> tuple:
             piece += x > kink
         ys.append(np.take_along_axis(slopes, piece[None], 0)[0] * x + np.take_along_axis(intercepts, piece[None], 0)[0])
     middle = 0.5 * (low + high)
-    best_low = np.full(low.shape, np.inf)
-    best_high = np.full(low.shape, -np.inf)
-    slope_low, slope_high = np.zeros((2, *low.shape), dtype=np.float64)
+    best_low, best_high = (np.full(low.shape, end, dtype=low.dtype) for end in (np.inf, -np.inf))
+    slope_low, slope_high = np.zeros((2, *low.shape), dtype=low.dtype)
     for k in range(len(xs)):
         for j in range(k + 1, len(xs)):
             width = xs[j] - xs[k]

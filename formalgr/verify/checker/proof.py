@@ -136,8 +136,9 @@ class Tree:
 
     def root(self, low: tuple, high: tuple) -> Part:
         """A whole region, rounded outward."""
-        ends = ((end(x * (1 << self.bits)) for x in xs) for end, xs in ((floor, low), (ceil, high)))
-        return Part(*map(tuple, ends), self.program, {})
+        below = tuple((x.numerator << self.bits) // x.denominator for x in low)
+        above = tuple(-(-(x.numerator << self.bits) // x.denominator) for x in high)
+        return Part(below, above, self.program, {})
 
     def check(self) -> int:
         """Number of leaves. Raises Rejected unless the tree proves that no input of the region is unsafe."""
