@@ -6,6 +6,7 @@ Imports nothing heavy; cli/experiments has one file an experiment.
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +29,15 @@ NAMES = {
     "dependence": "does the answer depend on the data that the generators were trained on?",
     "fgsm": "how many test pictures survive one step along the gradient's sign?",
     "outliers": "what does the classifier get wrong, the least confident first?",
+    "table": "several classifiers on several sets of generators and on test pictures: which differences hold?",
     "walk": "does it stay right and sure on a random walk through the latent space?",
 }
 """Every experiment, its module in cli/experiments, and what it asks."""
 
 SCHEMA = "formalgr.experiment/1"
 DIGITS_CLASSIFIER = "c_128_64.onnx"
+DIGITS_LARGEST = 16.0
+"""Pixels of the shipped digits lie in 0..16."""
 
 EXAMPLES = """
 examples:
@@ -65,6 +69,26 @@ def add_model_arguments(parser: options.Parser) -> None:
     parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks in one file (see global)")
     options.add_model_options(parser, required=False)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None, samples=None)
+
+
+def add_picture_arguments(group) -> None:
+    """Which test pictures."""
+    group.add_argument("--dataset", default="digits", metavar="NAME", help="test pictures (default digits)")
+    group.add_argument("--data", type=Path, metavar="PLACE", help="folder of data sets, or one set's file or folder")
+
+
+def pictures_of(args: argparse.Namespace):
+    """The test pictures that the arguments name."""
+    from formalgr.cli.shipped import digits
+    from formalgr.experiments.datasets import read_pictures
+
+    if args.dataset == "digits" and args.data is None:
+        return read_pictures(digits() / "test.npz", largest=DIGITS_LARGEST)
+    place = args.data or (Path(os.environ["FORMALGR_DATA"]) if "FORMALGR_DATA" in os.environ else None)
+    if place is None:
+        raise UsageError(f"no data for {args.dataset}: give --data PLACE or set FORMALGR_DATA to a folder of data sets")
+    inside = [place / f"{args.dataset}.npz", place / args.dataset]
+    return read_pictures(next((one for one in inside if one.exists()), place))
 
 
 def add_common_arguments(parser: options.Parser, name: str, samples: int, what: str = "samples per class") -> None:

@@ -50,9 +50,9 @@ class Pairing:
 def dependence(first: Sequence[Labelled], second: Sequence[Labelled], alpha: float) -> list[Pairing]:
     """One Pairing a class, then all classes together.
 
-    All together the counts are sums over classes with probabilities of their own; tails of such sums are no heavier
-    than binomial ones (Hoeffding 1956), so that test and interval speak of the mean over classes. Raises UsageError
-    unless classes and latents are the same.
+    All together, the test asks whether both fail equally often in every class, and the interval is for the mean over
+    classes: counts are sums with probabilities of their own, whose tails are no heavier than binomial ones (Hoeffding
+    1956). Raises UsageError unless classes and latents are the same.
     """
     if [one.label for one in first] != [one.label for one in second]:
         raise UsageError("both sets of generators need the same classes")

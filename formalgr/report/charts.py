@@ -60,6 +60,22 @@ def bars(path: str | Path, names: Sequence[str], bounds: Sequence[tuple[float, f
     return save(figure, path)
 
 
+def points(
+    path: str | Path, names: Sequence[str], series: Mapping[str, Sequence[tuple[float, float, float]]], axes: Axes
+) -> Path:
+    """For every name one point a series, side by side: (lower, estimate, upper), the bounds as a line with ends."""
+    figure, plot = _chart(axes)
+    places = np.arange(len(names))
+    for k, (label, values) in enumerate(series.items()):
+        lower, middle, upper = np.array(values, dtype=np.float64).reshape(-1, 3).T
+        shifted = places + 0.6 * ((k + 0.5) / len(series) - 0.5)
+        plot.errorbar(shifted, middle, [middle - lower, upper - middle], fmt="o", capsize=3, markersize=4, label=label)
+    plot.set_xticks(places, names, fontsize=7, rotation=0 if len(names) < 5 else 20)
+    plot.set_xlim(-1, len(names))
+    plot.legend(fontsize=7)
+    return save(figure, path)
+
+
 def histogram(path: str | Path, values: Mapping[str, Sequence[float]], bins: np.ndarray, axes: Axes) -> Path:
     """Counts of all values per bin, filled, and a line for each name; the whole range of the bins is shown."""
     figure, plot = _chart(axes)

@@ -37,6 +37,11 @@ def global_table(certificate: GlobalCertificate) -> Table:
     return table
 
 
+def upper_text(upper: float) -> str:
+    """An upper bound with four digits, rounded up."""
+    return f"{np.ceil(upper * 1e4) / 1e4:.4f}"
+
+
 def bounds_text(lower: float, upper: float, digits: int = 4) -> str:
     """Both, rounded outward: printed bounds are bounds."""
     return f"{rounded_down(lower, digits)} .. {rounded_up(upper, digits)}"

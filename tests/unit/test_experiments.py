@@ -19,6 +19,7 @@ from formalgr.experiments.dependence import dependence
 from formalgr.experiments.fgsm import steps
 from formalgr.experiments.labelled import labelled, sampled
 from formalgr.experiments.outliers import outliers
+from formalgr.experiments.table import comparisons, generated, tested
 from formalgr.experiments.walk import WalkOptions, walk
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.graph.network import load
@@ -31,8 +32,8 @@ DIGITS = ROOT / "networks" / "digits"
 OWN = [name for name in NAMES if name != "acas"]
 """The experiments that run on the shipped networks; acas takes another one (test_acas.py)."""
 
-STUDIES = [name for name in OWN if name != "fgsm"]
-"""Those on generators and a classifier."""
+STUDIES = [name for name in OWN if name not in ("fgsm", "table")]
+"""Those on one set of generators and one classifier."""
 
 
 def run(capsys, *words) -> dict:
@@ -168,6 +169,35 @@ def test_dependence_is_the_exact_paired_test(tmp_path):
         dependence(one, [], 1e-3)
 
 
+# ---------------------------------------------------------------- table
+
+
+def test_table_finds_the_order_that_is_there(tmp_path):
+    """Cubes of half-width 2.5, 2 and 2 hold the samples of class 1: the first is better, the others are equal."""
+    sizes = {"wide": 2.5, "middle": 2.0, "same": 2.0}
+    samples = {
+        name: sampled(cube_study(tmp_path / name, tau=tau, labels=(1,)), 3000, 4) for name, tau in sizes.items()
+    }
+    column = generated("cubes", samples)
+    for name, tau in sizes.items():
+        truth, one = (2.0 * norm.cdf(tau) - 1.0) ** 2, column.right(name, 1e-3)
+        assert one.lower <= truth <= one.upper and one.samples == 3000
+    found = {(one.better, one.worse): one for one in comparisons(column, 1e-3)}
+    wider = {("wide", "middle"), ("wide", "same")}
+    assert len(found) == 3 and {pair for pair, one in found.items() if one.holds} == wider
+    gap = (2.0 * norm.cdf(2.5) - 1.0) ** 2 - (2.0 * norm.cdf(2.0) - 1.0) ** 2
+    assert found["wide", "middle"].difference.lower <= gap <= found["wide", "middle"].difference.upper
+    assert found["wide", "middle"].difference.lower > 0.0 and found["middle", "same"].p_value == 1.0
+
+
+def test_table_on_pictures_counts_ties_as_wrong(tmp_path):
+    pixels = np.array([[0.25], [0.5], [0.75]], dtype=np.float32)
+    network = chain(1, ([[0.0], [1.0]], [0.0, -0.5]))
+    column = tested("test", {"c": network}, Pictures(pixels, np.array([0, 0, 1]), tmp_path), "argmax")
+    assert column.answers["c"].violated.tolist() == [False, True, False]
+    assert main(["experiment", "table", "--generators", "only a file", "--out", str(tmp_path / "out")]) == 2
+
+
 # ---------------------------------------------------------------- FGSM
 
 
@@ -261,6 +291,7 @@ FILES = {
     "dependence": {"difference.png"},
     "fgsm": {"fgsm.png", "examples.png"},
     "outliers": {"outliers.png"},
+    "table": {"table.png"},
     "walk": {"strip.png", "confidence.png", "walk.gif"},
 }
 """What every experiment draws."""
@@ -269,6 +300,7 @@ SMALL = {
     "continuity": ["-n", "2", "--class", "8", "--epsilon", "0,0.1"],
     "dependence": ["-n", "20", "--class", "8", "--other", str(DIGITS / "g_{class}.onnx")],
     "fgsm": ["-n", "20", "--epsilon", "0,0.1"],
+    "table": ["-n", "20", "--class", "3", "--certified-samples", "3"],
     "walk": ["-n", "20", "--class", "1,8", "--steps", "4"],
 }
 

@@ -51,6 +51,7 @@ def run(session: Session) -> int:
     from formalgr.experiments.continuity import movement, quantiles
     from formalgr.report.charts import Axes, Curve, curves
     from formalgr.report.panels import grid
+    from formalgr.report.text import upper_text
 
     session, study = prepared(session, SAMPLES)
     args = session.args
@@ -66,9 +67,8 @@ def run(session: Session) -> int:
     for label in study.classes:
         mine = [found[label, radius] for radius in args.radii]
         for radius, one in zip(args.radii, mine, strict=True):
-            upper = [np.ceil(1e4 * value) / 1e4 for value in quantiles(one.upper, (0.5, 0.9, 1.0))]
             lower = np.floor(1e4 * np.max(one.lower)) / 1e4
-            rows.append((label, radius, *(f"{value:.4f}" for value in upper), f"{lower:.4f}"))
+            rows.append((label, radius, *map(upper_text, quantiles(one.upper, (0.5, 0.9, 1.0))), f"{lower:.4f}"))
             documents.append(
                 {"class": label, "epsilon": radius, "upper": one.upper.tolist(), "lower": one.lower.tolist()}
             )

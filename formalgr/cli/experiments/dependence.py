@@ -4,6 +4,7 @@ In: Session. Out: difference.png, result.json, table. Trust: as experiments/depe
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from formalgr.cli import options
 from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
@@ -51,7 +52,8 @@ def run(session: Session) -> int:
     if given.other is None:
         half_a, half_b = (str(digits() / f"half_{half}_{PLACE}.onnx") for half in "ab")
         first = given.generator or half_a if given.study is None else given.generator
-        session = replace(session, args=_with(given, generator=first, other=half_b))
+        labels = given.labels or tuple(k for k in range(10) if Path(half_b.replace(PLACE, str(k))).is_file())
+        session = replace(session, args=_with(given, generator=first, other=half_b, labels=labels))
     session, study = prepared(session, SAMPLES)
     args = session.args
     second_session, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)

@@ -3,12 +3,17 @@
 In: Session. Out: fgsm.png, examples.png, result.json, table. Trust: as experiments/fgsm.
 """
 
-import os
 from fractions import Fraction
-from pathlib import Path
 
 from formalgr.cli import options
-from formalgr.cli.experiment import DIGITS_CLASSIFIER, Findings, add_common_arguments, finish
+from formalgr.cli.experiment import (
+    DIGITS_CLASSIFIER,
+    Findings,
+    add_common_arguments,
+    add_picture_arguments,
+    finish,
+    pictures_of,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -32,15 +37,13 @@ examples
 SAMPLES = 1000
 RADII = ("0", "0.01", "0.02", "0.05", "0.1", "0.15", "0.2", "0.3")
 SHOWN = 6
-DIGITS_LARGEST = 16.0
 
 
 def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
     group = parser.add_argument_group("network and pictures")
     group.add_argument("--classifier", metavar="FILE", help="ONNX file (default: the shipped digits classifier)")
-    group.add_argument("--dataset", default="digits", metavar="NAME", help="test pictures (default digits)")
-    group.add_argument("--data", type=Path, metavar="PLACE", help="folder of data sets, or one set's file or folder")
+    add_picture_arguments(group)
     group.add_argument("--label-rule", choices=("argmax", "argmin"), default="argmax", help="default argmax")
     group.add_argument(
         "--epsilon",
@@ -68,7 +71,7 @@ def run(session: Session) -> int:
     args = session.args
     check_folder(args.out)
     network = load(args.classifier or digits() / DIGITS_CLASSIFIER)
-    every = _pictures(args)
+    every = pictures_of(args)
     taken = steps(network, every.drawn(args.samples, args.seed), args.label_rule)
     scores = [taken.score(float(Fraction(radius)), args.alpha) for radius in args.radii]
     number, clean = len(taken.pictures), taken.score(0.0, args.alpha).correct
@@ -111,21 +114,6 @@ def run(session: Session) -> int:
         word="undecided",
     )
     return finish(session, findings)
-
-
-def _pictures(args):
-    """The test pictures that the arguments name."""
-    from formalgr.cli.shipped import digits
-    from formalgr.core.errors import UsageError
-    from formalgr.experiments.datasets import read_pictures
-
-    if args.dataset == "digits" and args.data is None:
-        return read_pictures(digits() / "test.npz", largest=DIGITS_LARGEST)
-    place = args.data or (Path(os.environ["FORMALGR_DATA"]) if "FORMALGR_DATA" in os.environ else None)
-    if place is None:
-        raise UsageError(f"no data for {args.dataset}: give --data PLACE or set FORMALGR_DATA to a folder of data sets")
-    inside = [place / f"{args.dataset}.npz", place / args.dataset]
-    return read_pictures(next((one for one in inside if one.exists()), place))
 
 
 def _tiles(taken, scores) -> list:

@@ -1,0 +1,191 @@
+"""`formalgr experiment table`: classifiers by sets of generators and test pictures, with bounds and tested differences.
+
+In: Session. Out: table.png, result.json, table. Trust: as experiments/table; certified deltas as
+global_robustness/certify.
+"""
+
+from pathlib import Path
+
+from formalgr.cli import options
+from formalgr.cli.experiment import (
+    DIGITS_CLASSIFIER,
+    Findings,
+    add_common_arguments,
+    add_picture_arguments,
+    finish,
+    pictures_of,
+)
+from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
+
+DESCRIPTION = """
+The table of the source paper (Fijalkow & Gupta 2019, section 4): several classifiers on everything that several sets
+of generators produce, and on test pictures. Which differences are more than chance? What is certified at an epsilon?"""
+
+EPILOG = """
+what the numbers mean
+  right           share of the pictures that are classified right, bounds at confidence 1 - alpha each
+  delta at eps    certified upper bound of the probability that a ball of radius epsilon around a latent of the FIRST
+                  set holds an error, the worst class, at confidence 1 - alpha (Def. 3; the paper has no such column)
+  holds           the better classifier is wrong less often: exact McNemar test on the same pictures, Holm's correction
+                  over all pairs of the column
+
+examples
+  formalgr experiment table
+  formalgr experiment table --classifier a.onnx --classifier b.onnx --generators gan='gan_{class}.onnx' \\
+      --between gan='range:-1,1->0,1' --generators clip='clip_{class}.onnx' --dataset mnist --data data"""
+
+SAMPLES = 1000
+CERTIFIED_SAMPLES = 200
+EPSILON = "0.05"
+
+
+def add_arguments(parser: options.Parser) -> None:
+    """Declare the options."""
+    group = parser.add_argument_group("networks and pictures")
+    group.add_argument(
+        "--classifier", action="append", dest="classifiers", metavar="FILE", help="once each (default: shipped digits)"
+    )
+    group.add_argument(
+        "--generators", action="append", metavar="NAME=FILE", help="a set, {class} in FILE (default: shipped digits)"
+    )
+    group.add_argument("--between", action="append", metavar="NAME=SPEC", help="what comes after a set (see global)")
+    options.add_class_option(group)
+    group.add_argument("--label-rule", choices=("argmax", "argmin"), default="argmax", help="default argmax")
+    add_picture_arguments(group)
+    group.add_argument(
+        "--epsilon", type=options.radius, default=EPSILON, metavar="E", help=f"of the certified column ({EPSILON})"
+    )
+    group.add_argument(
+        "--certified-samples",
+        type=options.count,
+        default=CERTIFIED_SAMPLES,
+        metavar="N",
+        help=f"samples per class of the certified column (default {CERTIFIED_SAMPLES})",
+    )
+    add_common_arguments(parser, "table", SAMPLES)
+    parser.set_defaults(seed=0, alpha=1e-3, samples=SAMPLES)
+
+
+def run(session: Session) -> int:
+    """Label, compare, certify, draw."""
+    from formalgr.experiments.labelled import sampled
+    from formalgr.experiments.table import comparisons, generated, tested
+    from formalgr.report.charts import Axes, points
+    from formalgr.report.files import check_folder
+    from formalgr.report.sentences import percent
+    from formalgr.report.text import bounds_text, upper_text
+
+    args = session.args
+    check_folder(args.out)
+    studies, networks = _studies(args)
+    pictures = pictures_of(args)
+    with session.display() as display:
+        columns = [
+            generated(name, {c: sampled(study, args.samples, args.seed, display) for c, study in mine.items()})
+            for name, mine in studies.items()
+        ]
+        first = next(iter(studies.values()))
+        deltas = {name: _certified(session, study, display) for name, study in first.items()}
+    columns.append(tested(f"{args.dataset} test", networks, pictures, args.label_rule))
+    shares = {column.name: {name: column.right(name, args.alpha) for name in networks} for column in columns}
+    found = [one for column in columns for one in comparisons(column, args.alpha)]
+    series = {
+        column: [(one.lower, one.count / one.samples, one.upper) for one in mine.values()]
+        for column, mine in shares.items()
+    }
+    held = [one for one in found if one.holds]
+    told = [f"{one.column}: {one.better} is right more often than {one.worse} (p = {one.p_value:.2g})" for one in held]
+    confidence = percent(1.0 - args.alpha)
+    axes = Axes(f"share classified right, bounds at confidence {confidence} each", "classifier", "share")
+    findings = Findings(
+        columns=("classifier", *(f"{column}\nright" for column in shares), f"delta at\neps {args.epsilon}"),
+        rows=[
+            (
+                name,
+                *(bounds_text(mine[name].lower, mine[name].upper) for mine in shares.values()),
+                f"<= {upper_text(deltas[name]['delta_upper'])}",
+            )
+            for name in networks
+        ],
+        sentences=[
+            f"{len(held)} of {len(found)} differences hold, all of a column together at confidence {confidence}"
+            + ("." if not told else f": {'; '.join(told)}.")
+        ],
+        body={
+            "alpha": args.alpha,
+            "columns": [
+                {"name": column, "right": {name: one.to_json() for name, one in mine.items()}}
+                for column, mine in shares.items()
+            ],
+            "comparisons": [one.to_json() for one in found],
+            "certified": {"epsilon": args.epsilon, "samples": args.certified_samples, "classifiers": deltas},
+        },
+        sources=[
+            source
+            for mine in studies.values()
+            for study in mine.values()
+            for label in study.classes
+            for source in study.composed(label).sources
+        ],
+        pictures={"table.png": lambda path: points(path, list(networks), series, axes)},
+        word="undecided",
+    )
+    return finish(session, findings)
+
+
+def _studies(args) -> tuple[dict, dict]:
+    """Studies by set of generators and classifier name, and the classifiers by name. Raises UsageError on bad pairs."""
+    from argparse import Namespace
+
+    from formalgr.cli.models import study_of
+    from formalgr.cli.shipped import digits
+    from formalgr.global_robustness.study_file import PLACE
+
+    files = args.classifiers or [str(digits() / DIGITS_CLASSIFIER), str(digits() / "c_32_32.onnx")]
+    names = [Path(file).stem for file in files]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two classifiers have the same file name: {', '.join(names)}")
+    sets = _named(args.generators, "--generators")
+    sets = sets or {"latent 8": str(digits() / f"g_{PLACE}.onnx"), "latent 2": str(digits() / f"g_plane_{PLACE}.onnx")}
+    between = _named(args.between, "--between")
+    if not set(between) <= set(sets):
+        raise UsageError(f"--between names {', '.join(set(between) - set(sets))}, the sets are {', '.join(sets)}")
+    studies: dict = {}
+    for name, pattern in sets.items():
+        for classifier, file in zip(names, files, strict=True):
+            given = Namespace(
+                generator=pattern,
+                classifier=file,
+                between=between.get(name),
+                labels=args.labels,
+                label_rule=args.label_rule,
+                one_hot=None,
+                prior="normal",
+            )
+            study = study_of(given)
+            study.check()
+            studies.setdefault(name, {})[classifier] = study
+    networks = {name: study.classifier_network() for name, study in next(iter(studies.values())).items()}
+    return studies, networks
+
+
+def _named(pairs: list[str] | None, option: str) -> dict[str, str]:
+    """NAME=VALUE pairs as a dictionary."""
+    split = [pair.partition("=") for pair in pairs or ()]
+    for name, equals, value in split:
+        if not (name and equals and value):
+            raise UsageError(f"{option} takes NAME=VALUE, got {name + equals + value!r}")
+    return {name: value for name, _, value in split}
+
+
+def _certified(session: Session, study, display) -> dict:
+    """The certified bound of the worst class at epsilon, and the level of the local proofs behind it."""
+    from formalgr.global_robustness.certify import CertifyOptions, certify
+    from formalgr.report.words import GUARANTEES
+
+    args = session.args
+    how = CertifyOptions(samples=args.certified_samples, seed=args.seed, jobs=1)
+    found = certify(study, args.epsilon, 1.0, args.alpha, how, session.budget, display)
+    worst = max(one.delta_upper for one in found.classes)
+    return {"delta_upper": worst, "guarantee": GUARANTEES[found.guarantee]}
