@@ -78,7 +78,7 @@ def generated(name: str, samples: Mapping[str, Sequence[Labelled]]) -> Column:
     return Column(name, answers)
 
 
-def tested(name: str, networks: Mapping[str, Network], pictures: Pictures, rule: str) -> Column:
+def on_pictures(name: str, networks: Mapping[str, Network], pictures: Pictures, rule: str) -> Column:
     """The column of test pictures; a tie is wrong."""
     answers = {}
     for classifier, network in networks.items():

@@ -19,7 +19,7 @@ from formalgr.experiments.dependence import dependence
 from formalgr.experiments.fgsm import steps
 from formalgr.experiments.labelled import labelled, sampled
 from formalgr.experiments.outliers import outliers
-from formalgr.experiments.table import comparisons, generated, tested
+from formalgr.experiments.table import comparisons, generated, on_pictures
 from formalgr.experiments.walk import WalkOptions, walk
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.graph.network import load
@@ -193,7 +193,7 @@ def test_table_finds_the_order_that_is_there(tmp_path):
 def test_table_on_pictures_counts_ties_as_wrong(tmp_path):
     pixels = np.array([[0.25], [0.5], [0.75]], dtype=np.float32)
     network = chain(1, ([[0.0], [1.0]], [0.0, -0.5]))
-    column = tested("test", {"c": network}, Pictures(pixels, np.array([0, 0, 1]), tmp_path), "argmax")
+    column = on_pictures("test", {"c": network}, Pictures(pixels, np.array([0, 0, 1]), tmp_path), "argmax")
     assert column.answers["c"].violated.tolist() == [False, True, False]
     assert main(["experiment", "table", "--generators", "only a file", "--out", str(tmp_path / "out")]) == 2
 
@@ -298,7 +298,7 @@ FILES = {
 
 SMALL = {
     "continuity": ["-n", "2", "--class", "8", "--epsilon", "0,0.1"],
-    "dependence": ["-n", "20", "--class", "8", "--other", str(DIGITS / "g_{class}.onnx")],
+    "dependence": ["-n", "20"],
     "fgsm": ["-n", "20", "--epsilon", "0,0.1"],
     "table": ["-n", "20", "--class", "3", "--certified-samples", "3"],
     "walk": ["-n", "20", "--class", "1,8", "--steps", "4"],
@@ -351,5 +351,5 @@ def test_folders_that_cannot_be_written(name, capsys, tmp_path):
 def test_a_class_without_a_generator(name, capsys, tmp_path):
     words = ["experiment", name, "--generator", str(tmp_path / "g_{class}.onnx"), "--out", str(tmp_path / "out")]
     assert main(words) == 3
-    assert "no such file (the generator of class 0)" in capsys.readouterr().err
+    assert "no such file (the generator of class" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from formalgr.cli.experiment import (
     add_picture_arguments,
     finish,
     pictures_of,
+    sources_of,
 )
 from formalgr.cli.session import Session
 from formalgr.core.errors import UsageError
@@ -70,11 +71,8 @@ def add_arguments(parser: options.Parser) -> None:
 def run(session: Session) -> int:
     """Label, compare, certify, draw."""
     from formalgr.experiments.labelled import sampled
-    from formalgr.experiments.table import comparisons, generated, tested
-    from formalgr.report.charts import Axes, points
+    from formalgr.experiments.table import generated, on_pictures
     from formalgr.report.files import check_folder
-    from formalgr.report.sentences import percent
-    from formalgr.report.text import bounds_text, upper_text
 
     args = session.args
     check_folder(args.out)
@@ -87,8 +85,21 @@ def run(session: Session) -> int:
         ]
         first = next(iter(studies.values()))
         deltas = {name: _certified(session, study, display) for name, study in first.items()}
-    columns.append(tested(f"{args.dataset} test", networks, pictures, args.label_rule))
-    shares = {column.name: {name: column.right(name, args.alpha) for name in networks} for column in columns}
+    columns.append(on_pictures(f"{args.dataset} test", networks, pictures, args.label_rule))
+    sources = [
+        source for mine in studies.values() for study in mine.values() for source in sources_of(study)
+    ]
+    return finish(session, _findings(args, columns, deltas, sources))
+
+
+def _findings(args, columns: list, deltas: dict, sources: list) -> Findings:
+    """The table, the comparisons in a sentence, the picture."""
+    from formalgr.experiments.table import comparisons
+    from formalgr.report.charts import Axes, points
+    from formalgr.report.sentences import percent
+    from formalgr.report.text import bounds_text, upper_text
+
+    shares = {column.name: {name: column.right(name, args.alpha) for name in deltas} for column in columns}
     found = [one for column in columns for one in comparisons(column, args.alpha)]
     series = {
         column: [(one.lower, one.count / one.samples, one.upper) for one in mine.values()]
@@ -98,15 +109,15 @@ def run(session: Session) -> int:
     told = [f"{one.column}: {one.better} is right more often than {one.worse} (p = {one.p_value:.2g})" for one in held]
     confidence = percent(1.0 - args.alpha)
     axes = Axes(f"share classified right, bounds at confidence {confidence} each", "classifier", "share")
-    findings = Findings(
+    return Findings(
         columns=("classifier", *(f"{column}\nright" for column in shares), f"delta at\neps {args.epsilon}"),
         rows=[
             (
                 name,
                 *(bounds_text(mine[name].lower, mine[name].upper) for mine in shares.values()),
-                f"<= {upper_text(deltas[name]['delta_upper'])}",
+                f"<= {upper_text(delta['delta_upper'])}",
             )
-            for name in networks
+            for name, delta in deltas.items()
         ],
         sentences=[
             f"{len(held)} of {len(found)} differences hold, all of a column together at confidence {confidence}"
@@ -121,17 +132,10 @@ def run(session: Session) -> int:
             "comparisons": [one.to_json() for one in found],
             "certified": {"epsilon": args.epsilon, "samples": args.certified_samples, "classifiers": deltas},
         },
-        sources=[
-            source
-            for mine in studies.values()
-            for study in mine.values()
-            for label in study.classes
-            for source in study.composed(label).sources
-        ],
-        pictures={"table.png": lambda path: points(path, list(networks), series, axes)},
+        sources=sources,
+        pictures={"table.png": lambda path: points(path, list(deltas), series, axes)},
         word="undecided",
     )
-    return finish(session, findings)
 
 
 def _studies(args) -> tuple[dict, dict]:
