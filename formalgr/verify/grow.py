@@ -103,7 +103,8 @@ class Grower:
         self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), BITS, iter(()))
         self._shadow = Shadow(self._tree.program)
         self._whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
-        self._narrow = Shadow(self._tree.program, np.float32)
+        with np.errstate(over="ignore"):
+            self._narrow = Shadow(self._tree.program, np.float32)
         self._faithful: bool | None = None
         self._quick = True
 
@@ -118,7 +119,7 @@ class Grower:
         if waiting and self._faithful is None:
             self._faithful = self._is_faithful(waiting[0][1].part, self._shadow, MARGIN)
             self._quick &= self._is_faithful(waiting[0][1].part, self._narrow, NARROW_MARGIN)
-        if self._quick:
+        if self._quick and not budget.expired:
             waiting = self._without_obvious(waiting)
         while waiting and not budget.expired:
             batch = [(k, node) for k, node in waiting[-self._options.batch :] if left[k] > 0]
