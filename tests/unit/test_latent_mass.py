@@ -6,14 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused, UsageError
-from formalgr.global_robustness.cover import cover
+from formalgr.global_robustness.cover import cover, enlarged
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions, latent_mass
-from formalgr.global_robustness.mass import Measure, normal_tails
+from formalgr.global_robustness.mass import Measure, _normal, normal_tails
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.global_robustness.prior import LatentPrior
 from formalgr.global_robustness.study import Study
@@ -54,6 +54,15 @@ def test_masses_are_rounded_outward():
             assert found.upper[k] - found.lower[k] <= 1e-15
 
 
+def test_products_of_axes_are_rounded_outward():
+    ends = np.sort(np.random.default_rng(1).normal(size=(2, 200, 2)), axis=0)
+    box = Box(ends[0], ends[1])
+    found, (lower, upper) = NORMAL_PLANE.of(box), _normal(box)
+    for k in range(len(box)):
+        assert Fraction(found.lower[k]) <= Fraction(lower[k, 0]) * Fraction(lower[k, 1])
+        assert Fraction(upper[k, 0]) * Fraction(upper[k, 1]) <= Fraction(found.upper[k])
+
+
 @pytest.mark.parametrize("measure", [NORMAL_PLANE, UNIFORM_PLANE])
 def test_masses_of_a_partition_add_up_to_one(measure):
     whole = measure.whole(Fraction(0))
@@ -68,6 +77,21 @@ def test_masses_of_a_partition_add_up_to_one(measure):
 
 
 # ---- unions of enlarged boxes
+
+
+@pytest.mark.parametrize("epsilon", [Fraction(1, 10), Fraction(1, 3), Fraction(1, 4), Fraction(1, 10**30)])
+def test_boxes_are_enlarged_outward_and_inward(epsilon):
+    ends = np.sort(np.random.default_rng(0).normal(size=(2, 200, 1)), axis=0)
+    box = Box(np.concatenate([ends[0], [[0.5]]]), np.concatenate([ends[1], [[0.5]]]))  # one is a point
+    outer, inner = enlarged(box, epsilon, outward=True), enlarged(box, epsilon, outward=False)
+    for k in range(len(box)):
+        low, high = Fraction(box.lower[k, 0]) - epsilon, Fraction(box.upper[k, 0]) + epsilon
+        assert Fraction(outer.lower[k, 0]) <= low <= high <= Fraction(outer.upper[k, 0])
+        assert outer.upper[k, 0] - outer.lower[k, 0] <= float(high - low) + 1e-14
+    lows = {Fraction(x) - epsilon: Fraction(y) + epsilon for x, y in zip(box.lower[:, 0], box.upper[:, 0], strict=True)}
+    assert len(inner) >= len(box) - 1
+    for low, high in zip(inner.lower[:, 0].tolist(), inner.upper[:, 0].tolist(), strict=True):
+        assert any(a <= low and high <= b for a, b in lows.items())
 
 
 def _random_boxes(random: np.random.Generator, number: int, axes: int) -> Box:
@@ -139,6 +163,19 @@ def test_linear(tmp_path, epsilon):
         _check(found, label, norm.cdf((reach - sign * mu) / np.linalg.norm(g)), 0.04)
 
 
+def test_three_classes(tmp_path):
+    """Two margins at once, g_j . z + c_j: F is one minus the probability that both exceed eps ||g_j||_1."""
+    w, bias, eps = np.array([[1.0, 0.5], [-0.5, 1.0], [-0.75, -1.0]]), np.array([0.5, 0.25, -0.25]), 0.125
+    problem = study(tmp_path, dict.fromkeys(range(3), identity(2)), chain(2, (w, bias)))
+    found = latent_mass(problem, "0.125", MassOptions(gap=0.06))
+    for label in range(3):
+        others = [other for other in range(3) if other != label]
+        g, c = w[label] - w[others], bias[label] - bias[others]
+        mean = c - eps * np.sum(np.abs(g), axis=1)
+        right = multivariate_normal(-mean, g @ g.T).cdf([0.0, 0.0])  # P(both > 0) of N(m, S) is P(both < 0) of N(-m, S)
+        _check(found, label, 1.0 - right, 0.06)
+
+
 @pytest.mark.parametrize(
     "latent, tau, epsilon, gap", [(1, 1.5, "0.1", 1e-6), (2, 2.0, "0.1", 0.02), (3, 1.5, "0.2", 0.3)]
 )
@@ -168,6 +205,13 @@ def test_a_constant_classifier(tmp_path, margin, expected):
     problem = study(tmp_path, {0: identity(2)}, chain(2, (np.zeros((2, 2)), [margin, 0.0])))
     for epsilon in ("0", "0.5"):
         _check(latent_mass(problem, epsilon), 0, expected, 1e-12)
+
+
+def test_balls_that_leave_the_partition_prove_nothing(tmp_path):
+    """Nothing is known of latents beyond 8: with eps 7 only those within 1 of the origin count as robust."""
+    problem = study(tmp_path, {0: identity(2)}, chain(2, (np.zeros((2, 2)), [1.0, 0.0])))
+    (one,) = latent_mass(problem, "7").classes
+    assert one.lower == 0.0 and one.upper == pytest.approx(1.0 - (2 * norm.cdf(1.0) - 1) ** 2, abs=1e-9)
 
 
 def test_a_constant_generator(tmp_path):
