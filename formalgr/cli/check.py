@@ -96,13 +96,21 @@ def _local(session: Session, data: bytes) -> tuple[str, str]:
 
 def _global(session: Session, data: bytes) -> tuple[str, str]:
     """A certificate about what generators produce; it names its networks itself."""
-    from formalgr.report.global_certificate import check_global
+    from formalgr.report import frontier_certificate, global_certificate
 
+    checks = {
+        global_certificate.SCHEMA: global_certificate.check_global,
+        frontier_certificate.SCHEMA: frontier_certificate.check_frontier,
+    }
     try:
-        return check_global(data)
+        return checks[_schema(data)](data)
     except Refused as error:
         raise Refused(f"{session.args.certificate}: {error}") from None
 
 
-CHECKS = {"formalgr.certificate/1": _local, "formalgr.global-certificate/1": _global}
+CHECKS = {
+    "formalgr.certificate/1": _local,
+    "formalgr.global-certificate/1": _global,
+    "formalgr.frontier-certificate/1": _global,
+}
 """How certificates are checked, by their schema."""

@@ -14,7 +14,8 @@ from formalgr.global_robustness.study import Study
 from formalgr.report import frontier as report_frontier
 from formalgr.report import json as report_json
 from formalgr.report import text
-from formalgr.report.files import check_folder, write_text
+from formalgr.report.files import check_folder, write_text, write_whole
+from formalgr.report.frontier_certificate import frontier_certificate
 from formalgr.report.sentences import counted, percent
 from formalgr.report.words import GUARANTEES, MEANINGS
 
@@ -31,6 +32,8 @@ def run_frontier(session: Session, studies: list[Study]) -> int:
     radii = () if args.epsilon is None else (args.epsilon,)
     if args.out is not None:
         check_folder(args.out)
+    if args.certificate is not None and len(studies) > 1:
+        raise UsageError("--certificate holds one classifier; give one --classifier")
     if len({study.classes for study in studies}) > 1:
         raise UsageError("classifiers are compared on the same classes; give --class")
     results = []
@@ -56,6 +59,9 @@ def run_frontier(session: Session, studies: list[Study]) -> int:
     )
     document = report_frontier.frontier_document(results, names, args.delta, provenance)
     _write(session, results, names, document)
+    if args.certificate is not None:
+        content = frontier_certificate(results[0])
+        write_whole(args.certificate, lambda place: place.write_bytes(content))
     if args.json:
         session.result(report_json.text(document))
     else:

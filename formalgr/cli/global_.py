@@ -76,7 +76,7 @@ def add_arguments(parser: options.Parser) -> None:
         "--certificate",
         type=Path,
         metavar="FILE",
-        help="write what `formalgr check` needs to repeat the statistics (not for --frontier, --mass and --hybrid)",
+        help="write what `formalgr check` needs to repeat the statistics (not for --mass and --hybrid)",
     )
     parser.add_argument(
         "--export",
@@ -108,6 +108,8 @@ def run(session: Session) -> int:
         raise UsageError("several --classifier are compared with --frontier; without it give one")
     if args.export is not None:
         return _export(session, studies[0])
+    if mass and args.certificate is not None:
+        raise UsageError("--mass and --hybrid write no --certificate")
     if mass:
         from formalgr.cli.mass import run_mass
 

@@ -127,7 +127,7 @@ def frontier(
     }
     with open_ledger(options.directory, settings) as ledger:
         records = _bracket(study, limits, options, budget, (progress, ledger))
-    side = union_alpha(union_alpha(alpha, options.classifiers, independent=False), len(study.classes)) / 2.0
+    side = side_alpha(alpha, options.classifiers, len(study.classes))
     bands = simultaneous(options.samples, side), pointwise(options.samples, alpha)
     return StudyFrontier(
         tuple(_class(c, records[c], bands, limits.max_epsilon, digests[c]) for c in study.classes),
@@ -137,6 +137,11 @@ def frontier(
         study,
         budget.elapsed,
     )
+
+
+def side_alpha(alpha: float, classifiers: int, classes: int) -> float:
+    """The level of each side of one class's band: all hold together; classifiers share latents, classes do not."""
+    return union_alpha(union_alpha(alpha, classifiers, independent=False), classes) / 2.0
 
 
 def _class(

@@ -8,16 +8,12 @@ One JSON value a line: what is asked, one line a class, and the SHA-256 of every
 is seen at once; a file that was changed and signed again has to get past the recomputation.
 """
 
-import hashlib
-import json
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
-from formalgr.attacks.replay import Replayer
 from formalgr.core.errors import FormalgrError, Refused
-from formalgr.core.verdict import Guarantee, Semantics, Stage, Verdict
+from formalgr.core.verdict import Guarantee, Stage, Verdict
 from formalgr.global_robustness.binomial import check_alpha, check_delta
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
@@ -32,15 +28,12 @@ from formalgr.global_robustness.recheck import (
 from formalgr.global_robustness.samples import SampleRecord
 from formalgr.global_robustness.sequential import CertifyRule, anytime_interval, spending_boundary
 from formalgr.global_robustness.study import Study
-from formalgr.graph.network import Network
-from formalgr.report.words import GUARANTEES, guarantee_of
-from formalgr.spec.query import Query
-from formalgr.spec.robustness import latent_ball
+from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed
+from formalgr.report.words import GUARANTEES
 
 SCHEMA = "formalgr.global-certificate/1"
 
 VERDICTS = {Verdict.HOLDS: "r", Verdict.VIOLATED: "v", Verdict.UNKNOWN: "u"}
-LEVELS = {Guarantee.EXACT: "e", Guarantee.FLOAT_SOUND: "f", Guarantee.SOLVER: "s", Guarantee.NONE: "-"}
 STAGES = {None: "-", Stage.ATTACK: "a", Stage.BOUNDS: "b", Stage.BRANCH: "c", Stage.MILP: "m", Stage.SMT: "z"}
 
 
@@ -62,22 +55,7 @@ def certificate_bytes(certificate: GlobalCertificate, study: Study) -> bytes:
         "semantics": certificate.semantics.value,
         "classes": list(study.classes),
     }
-    networks = {
-        "classifier": _path(study.classifier),
-        "generators": {str(label): _path(study.generators[label]) for label in study.classes},
-        "sha256": {str(label): [s.sha256 for s in study.composed(label).sources] for label in study.classes},
-        "between": study.between,
-        "label_rule": study.label_rule,
-        "one_hot": study.one_hot,
-        "prior": study.latent_prior,
-    }
-    lines = [head, networks, *(_class_line(certificate, one, study) for one in certificate.classes)]
-    body = "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines).encode()
-    return body + (json.dumps({"sha256": hashlib.sha256(body).hexdigest()}) + "\n").encode()
-
-
-def _path(source: str | Path | Network) -> str | None:
-    return None if isinstance(source, Network) else str(Path(source).resolve())
+    return signed([head, networks_line(study), *(_class_line(certificate, one, study) for one in certificate.classes)])
 
 
 def _class_line(certificate: GlobalCertificate, result: ClassResult, study: Study) -> dict:
@@ -114,34 +92,24 @@ def _exact(record: SampleRecord) -> list[str]:
 def check_global(data: bytes) -> tuple[str, str]:
     """(what is proven, what is taken over). Raises Refused, saying what is wrong, where anything does not fit."""
     try:
-        head, networks, *classes = _signed(data)
+        head, networks, *classes = lines_of(data)
         found = [_Claim(head, networks, line).check() for line in classes]
-        _require([line["class"] for line in classes] == head["classes"], "a class is missing or out of order")
+        require([line["class"] for line in classes] == head["classes"], "a class is missing or out of order")
         verdict = overall([GlobalVerdict(line["verdict"]) for line in classes])
-        _require(head["verdict"] == verdict.value, "the overall verdict does not follow from the classes'")
+        require(head["verdict"] == verdict.value, "the overall verdict does not follow from the classes'")
         levels = {level for one in found for level in one["levels"]}
         weakest = GUARANTEES[min(levels, default=Guarantee.NONE)]
-        _require(head["guarantee"] == weakest, f"the weakest local proof is {weakest}, not {head['guarantee']}")
-        replayed = _replay(head, networks, classes)
+        require(head["guarantee"] == weakest, f"the weakest local proof is {weakest}, not {head['guarantee']}")
+        radius = Fraction(head["epsilon"])
+        points = {
+            line["class"]: {int(k): (point, radius) for k, point in line["witnesses"].items()} for line in classes
+        }
+        replayed = replay(networks, head["seed"], points)
     except Refused:
         raise
     except (FormalgrError, KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise Refused(f"the certificate is malformed ({type(error).__name__}: {error})") from None
-    return _sentence(head, classes), _assumed(head, replayed)
-
-
-def _require(condition: bool, why: str) -> None:
-    if not condition:
-        raise Refused(f"the certificate proves nothing: {why}")
-
-
-def _signed(data: bytes) -> list[dict]:
-    """The lines before the last one, which must be their SHA-256."""
-    body, _, last = data.rstrip(b"\n").rpartition(b"\n")
-    digest = hashlib.sha256(body + b"\n").hexdigest()
-    signed = json.dumps({"sha256": digest}).encode() + b"\n"
-    _require(data == body + b"\n" + signed, "its bytes do not have the SHA-256 that its last line states")
-    return [json.loads(line) for line in body.split(b"\n")]
+    return _sentence(head, classes), assumed(head["guarantee"], replayed)
 
 
 class _Claim:
@@ -157,7 +125,7 @@ class _Claim:
         self.refute_alpha = refutation_alpha(self.alpha, len(head["classes"]))
         self.prior = LatentPrior(line["latent"], parse_prior(networks["prior"]))
         evidence = line["evidence"]
-        _require(set(evidence) <= set("rvu"), self.who + "unknown evidence")
+        require(set(evidence) <= set("rvu"), self.who + "unknown evidence")
         self.not_proven = np.array([mark != "r" for mark in evidence], dtype=bool)
         self.violated = np.array([mark == "v" for mark in evidence], dtype=bool)
 
@@ -165,21 +133,21 @@ class _Claim:
         """Latents, counts, witnesses, bounds and verdict; the levels of the local proofs. Raises Refused."""
         line, number = self.line, len(self.line["evidence"])
         latents = self.prior.sample(self.head["seed"], line["class"], 0, number)
-        _require(latents_sha256(latents) == line["latents_sha256"], self.who + "the seed gives other latents")
+        require(latents_sha256(latents) == line["latents_sha256"], self.who + "the seed gives other latents")
         counts = [number, *(line["evidence"].count(mark) for mark in "rvu"), len(line["wrong_at_latent"])]
         stated = [line[name] for name in ("samples", "robust", "violated", "unknown", "misclassified")]
-        _require(counts == stated, self.who + f"the evidence counts {counts}, the certificate says {stated}")
+        require(counts == stated, self.who + f"the evidence counts {counts}, the certificate says {stated}")
         self._witnesses(latents)
-        _require(number <= self.head["most"], self.who + "more samples than were allowed")
+        require(number <= self.head["most"], self.who + "more samples than were allowed")
         (self._fixed if self.head["rule"] is None else self._sequential)()
         return {"levels": self._levels()}
 
     def _levels(self) -> set[Guarantee]:
         names = {mark: level for level, mark in LEVELS.items()}
         levels = [names[mark] for mark in self.line["levels"]]
-        _require(len(levels) == len(self.violated) == len(self.line["stages"]), self.who + "levels are missing")
+        require(len(levels) == len(self.violated) == len(self.line["stages"]), self.who + "levels are missing")
         known = {level for level, mark in zip(levels, self.line["evidence"], strict=True) if mark != "u"}
-        _require(Guarantee.NONE not in known, self.who + "a decided sample has no level")
+        require(Guarantee.NONE not in known, self.who + "a decided sample has no level")
         return known
 
     def _witnesses(self, latents: np.ndarray) -> None:
@@ -187,41 +155,41 @@ class _Claim:
         epsilon = Fraction(self.head["epsilon"])
         points = self.line["witnesses"]
         wanted = {str(k) for k in np.nonzero(self.violated)[0].tolist()}
-        _require(set(points) == wanted, self.who + "a violated sample has no counterexample, or another one has")
+        require(set(points) == wanted, self.who + "a violated sample has no counterexample, or another one has")
         for index, point in points.items():
             latent = latents[int(index)].tolist()
             inside = len(point) == len(latent) and all(
                 abs(Fraction(x) - Fraction(z)) <= epsilon for x, z in zip(point, latent, strict=True)
             )
-            _require(inside, self.who + f"the counterexample of sample {index} lies outside its ball")
+            require(inside, self.who + f"the counterexample of sample {index} lies outside its ball")
         wrong = self.line["wrong_at_latent"]
-        _require(len(set(wrong)) == len(wrong) and {str(k) for k in wrong} <= wanted, self.who + "wrong centers")
+        require(len(set(wrong)) == len(wrong) and {str(k) for k in wrong} <= wanted, self.who + "wrong centers")
 
     def _fixed(self) -> None:
         """Clopper-Pearson: both bounds, and the verdict from them."""
         line, n = self.line, len(self.violated)
         failures, violated = int(np.sum(self.not_proven)), int(np.sum(self.violated))
-        _require(n == self.head["most"], self.who + "the number of samples was not kept")
-        _require(upper_bound_holds(failures, n, line["delta_upper"], self.alpha), self.who + "upper bound not proven")
-        _require(lower_bound_holds(violated, n, line["delta_lower"], self.alpha), self.who + "lower bound not proven")
+        require(n == self.head["most"], self.who + "the number of samples was not kept")
+        require(upper_bound_holds(failures, n, line["delta_upper"], self.alpha), self.who + "upper bound not proven")
+        require(lower_bound_holds(violated, n, line["delta_lower"], self.alpha), self.who + "lower bound not proven")
         if line["verdict"] == GlobalVerdict.CERTIFIED.value:
-            _require(line["delta_upper"] <= self.delta, self.who + "the upper bound exceeds delta")
+            require(line["delta_upper"] <= self.delta, self.who + "the upper bound exceeds delta")
         elif line["verdict"] == GlobalVerdict.REFUTED.value:
             holds = lower_bound_holds(violated, n, self.delta, self.refute_alpha) and line["delta_lower"] > self.delta
-            _require(holds, self.who + "the refutation is not proven")
+            require(holds, self.who + "the refutation is not proven")
 
     def _sequential(self) -> None:
         """The stop of the rule that was fixed beforehand, and the interval."""
         line, at = self.line, self.line["decided_at"]
         if line["verdict"] != GlobalVerdict.UNDECIDED.value:
-            _require(type(at) is int and 0 <= at <= len(self.violated), self.who + "decided after no such sample")
+            require(type(at) is int and 0 <= at <= len(self.violated), self.who + "decided after no such sample")
             certified = line["verdict"] == GlobalVerdict.CERTIFIED.value
-            _require((self._certified if certified else self._refuted)(at), self.who + "the stop is not proven")
+            require((self._certified if certified else self._refuted)(at), self.who + "the stop is not proven")
         found = anytime_interval(self.not_proven, self.violated, self.alpha)
-        _require([found.lower, found.upper] == [line["delta_lower"], line["delta_upper"]], self.who + "other bounds")
+        require([found.lower, found.upper] == [line["delta_lower"], line["delta_upper"]], self.who + "other bounds")
         failures, successes = np.cumsum(self.not_proven), np.cumsum(~self.violated)
         for counts, end in ((failures, found.upper), (successes, 1.0 - found.lower)):
-            _require(end == 1.0 or self._excluded(counts, end), self.who + "the bounds are not proven")
+            require(end == 1.0 or self._excluded(counts, end), self.who + "the bounds are not proven")
 
     def _excluded(self, counts: np.ndarray, p: float) -> bool:
         """Whether some prefix excludes p: the one where floats say so most clearly."""
@@ -248,48 +216,9 @@ class _Claim:
         return mixture_stop_holds(violated, at, self.delta, self.refute_alpha, False)
 
 
-# ---- networks
-
-
-def _replay(head: dict, networks: dict, classes: list[dict]) -> int | None:
-    """How many counterexamples were replayed; None where a network is not to be found. Raises Refused."""
-    files = [networks["classifier"], *networks["generators"].values()]
-    if not all(file is not None and Path(file).is_file() for file in files):
-        return None
-    study = Study(
-        {int(label): file for label, file in networks["generators"].items()},
-        networks["classifier"],
-        networks["between"],
-        networks["label_rule"],
-        networks["one_hot"],
-        networks["prior"],
-    )
-    replayed = 0
-    for line in classes:
-        label = line["class"]
-        network = study.composed(label)
-        same = [source.sha256 for source in network.sources] == networks["sha256"][str(label)]
-        _require(same, f"class {label}: the networks at the paths it names are other ones")
-        replayer, unsafe = Replayer(network), study.unsafe(label)
-        for index, point in line["witnesses"].items():
-            latent = study.prior(label).at(head["seed"], label, [int(index)])[0]
-            query = Query(latent_ball(latent, head["epsilon"]), unsafe)
-            found = replayer.replay(query, [Fraction(x) for x in point])
-            _require(found is not None, f"class {label}: the counterexample of sample {index} does not replay")
-            replayed += 1
-    return replayed
-
-
 def _sentence(head: dict, classes: list[dict]) -> str:
     samples = sum(line["samples"] for line in classes)
     return (
         f"{head['verdict'].upper()} at confidence {1.0 - head['alpha']:.10g}: ({head['epsilon']}, {head['delta']:g})-"
         f"robustness of {len(classes)} classes from {samples} samples; latents, counts and tail inequalities recomputed"
     )
-
-
-def _assumed(head: dict, replayed: int | None) -> str:
-    proofs = f"that samples called robust were proven so ({guarantee_of(head['guarantee'])} or stronger)"
-    if replayed is None:
-        return f"{proofs}, and the counterexamples (the networks were not found at the paths named)"
-    return f"{proofs}; {replayed} counterexamples were replayed on the networks ({Semantics(head['semantics']).value})"

@@ -21,7 +21,9 @@ from formalgr.global_robustness.bracketing import BracketChecker, BracketRecord,
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier
 from formalgr.global_robustness.prior import LatentPrior
 from formalgr.report.frontier import comparisons, frontier_document, frontier_plot
+from formalgr.report.frontier_certificate import check_frontier, frontier_certificate
 from formalgr.report.json import Provenance
+from formalgr.report.signed import lines_of, signed
 from formalgr.verify.bracket import RadiusOptions
 from tests.studies import cube_study
 
@@ -186,9 +188,12 @@ def test_frontier_on_the_command_line(square, capsys, tmp_path):
     folder = Path(square.classifier).parent
     words = ["global", "--frontier", "--generator", str(folder / "g_{class}.onnx"), "--class", "1", "-n", "30"]
     words += ["--max-epsilon", "0.25", "--epsilon", "0.1", "--delta", "0.9", "--out", str(tmp_path / "out"), "--quiet"]
+    file = tmp_path / "curve.cert"
     both = ["--classifier", str(folder / "c.onnx")] * 2
-    assert main([*words, *both[:2], "--json"]) == 0
+    assert main([*words, *both[:2], "--json", "--certificate", str(file)]) == 0
     document = json.loads(capsys.readouterr().out)
+    assert main(["check", str(file)]) == 0
+    assert "valid: bounds of F(eps) for all eps up to 1/4" in capsys.readouterr().out
     assert document["schema"] == "formalgr.frontier/1" and document["verdict"] == "certified"
     curve = document["frontier"][0]
     assert set(curve) >= {"class", "epsilon", "lower", "upper", "pointwise_upper"}
@@ -203,3 +208,47 @@ def test_frontier_on_the_command_line(square, capsys, tmp_path):
     assert (tmp_path / "both" / "c-2" / "ledger.sqlite").exists()
     assert main([word for word in [*words, *both] if word != "--frontier"]) == 2
     assert "several --classifier are compared with --frontier" in capsys.readouterr().err
+
+
+# ---- certificates
+
+
+@pytest.fixture(scope="module")
+def certificate(found) -> bytes:
+    return frontier_certificate(found)
+
+
+def test_a_certificate_is_valid_and_every_byte_counts(certificate):
+    proves, assumed = check_frontier(certificate)
+    assert "for all eps up to 1/2 and 1 classes at confidence 0.99 from 60 brackets each" in proves
+    assert "counterexamples were replayed on the networks" in assumed
+    for place in range(0, len(certificate), 211):
+        changed = bytearray(certificate)
+        changed[place] ^= 1 << (place % 8)
+        with pytest.raises(Refused):
+            check_frontier(bytes(changed))
+
+
+CHANGES = {
+    "seed": (0, "seed", lambda x: 6, "the seed gives other latents"),
+    "alpha": (0, "alpha", lambda x: x / 2, "the level of the band is not proven"),
+    "classifiers": (0, "classifiers", lambda x: 2, "the level of the band is not proven"),
+    "band": (2, "upper", lambda x: [0.99 * y for y in x], "the level of the band is not proven"),
+    "samples": (0, "samples", lambda x: 59, "another number of samples"),
+    "guarantee": (0, "guarantee", lambda x: "exact", "the weakest local proof"),
+    "distance": (3, "upper", lambda x: [None if y is None else y + "1" for y in x], "at another distance"),
+    "lost point": (3, "points", lambda x: [None] * len(x), "half a counterexample"),
+    "proof": (3, "lower", lambda x: ["1/2"] * len(x), "was proven and a counterexample lies at"),
+    "mean": (3, "mean", lambda x: [x[0] + 0.01, x[1]], "other bounds"),
+    "cap": (3, "at_cap", lambda x: [0.0, 0.1], "other bounds"),
+    "levels": (3, "levels", lambda x: "-" * len(x), "has no level"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_was_changed_and_signed_again_is_refused(certificate, name):
+    line, key, change, told = CHANGES[name]
+    lines = lines_of(certificate)
+    lines[line][key] = change(lines[line][key])
+    with pytest.raises(Refused, match=told):
+        check_frontier(signed(lines))
