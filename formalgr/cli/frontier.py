@@ -107,6 +107,8 @@ def _print(session: Session, results: list[StudyFrontier], names: list[str], doc
         columns = ("class", "eps", "only 1st fails", "only 2nd fails", "F 1st - F 2nd", "more robust")
         text.say(out, f"\n{names[0]} and the others on the same latents")
         out.print(text.numbers_table(columns, report_frontier.comparison_rows(document["comparisons"])))
+    for sentence in report_frontier.dominance_sentences(document["dominance"]):
+        text.say(out, sentence)
     if document["verdict"]:
         told = f"({document['epsilon']:g}, {document['delta']:g})-robust"
         text.say(out, f"{names[0]}: {told}: {document['verdict'].upper()}")

@@ -125,3 +125,14 @@ class FrontierDifference:
             (low_a, high_a), (low_b, high_b) = first.between(start, end), second.between(start, end)
             rows.append((start, end, Interval(low_a - high_b, high_a - low_b)))
         return tuple(rows)
+
+    def dominance(self) -> tuple[tuple[tuple[Number, Number], ...], tuple[tuple[Number, Number], ...]]:
+        """Closed intervals of eps with F_first < F_second, and those with F_first > F_second, at that confidence."""
+        found: tuple[list, list] = ([], [])
+        for start, end, bounds in self.steps():
+            for intervals, told in zip(found, (bounds.upper < 0.0, bounds.lower > 0.0), strict=True):
+                if told and intervals and intervals[-1][1] == start:
+                    intervals[-1] = (intervals[-1][0], end)
+                elif told:
+                    intervals.append((start, end))
+        return tuple(found[0]), tuple(found[1])

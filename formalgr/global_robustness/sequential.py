@@ -159,8 +159,6 @@ def spending_boundary(delta: float, alpha: float, most: int) -> tuple[np.ndarray
     was spent before and P(not stopped before t, S_t <= k) fit. The chance falls when F grows beyond delta.
     """
     boundary = np.full(most + 1, NEVER, dtype=np.int64)
-    if delta == 0.0:  # no number of robust samples tells F = 0 from a tiny F
-        return boundary, 0.0
     # chances[j] = P(not stopped, S_t = first + j); states from `width` on are left out, and no boundary goes there
     width = min(most, math.ceil(most * delta)) + 2
     chances, first, spent = np.ones(1, dtype=np.float64), 0, 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from formalgr.core.rounding import nearest_down, nearest_up
-from formalgr.global_robustness.compare import Answers, difference, discordant, fails_less
+from formalgr.global_robustness.compare import Answers, FrontierDifference, difference, discordant, fails_less
 from formalgr.global_robustness.curves import ClassFrontier, StudyFrontier
 from formalgr.global_robustness.frontier import Frontier
 from formalgr.global_robustness.multiplicity import GlobalVerdict, holm, overall, union_alpha
@@ -87,6 +87,7 @@ def frontier_document(
             for name, result in zip(names, results, strict=True)
         ],
         "comparisons": list(comparisons(results, names)),
+        "dominance": list(dominance(results, names)),
         "seconds": {"total": provenance.seconds},
         **provenance.keys(),
     }
@@ -170,6 +171,23 @@ def comparisons(results: Sequence[StudyFrontier], names: Sequence[str]) -> Itera
                 }
 
 
+def dominance(results: Sequence[StudyFrontier], names: Sequence[str]) -> Iterator[dict]:
+    """For every two classifiers and every class the intervals of radii where one surely fails less often.
+
+    They follow from the bands, so they hold together with all of them at confidence 1 - alpha; ends rounded inward.
+    """
+    for (name, result), (other_name, other) in combinations(zip(names, results, strict=True), 2):
+        for one, its in zip(result.classes, other.classes, strict=True):
+            better, worse = FrontierDifference(one.band, its.band).dominance()
+            yield {
+                "first": name,
+                "second": other_name,
+                "class": one.label,
+                "first_more_robust": [[nearest_up(start), nearest_down(end)] for start, end in better],
+                "second_more_robust": [[nearest_up(start), nearest_down(end)] for start, end in worse],
+            }
+
+
 def _turned(found):
     """The same pair with the classifiers exchanged."""
     return type(found)(
@@ -228,6 +246,16 @@ def comparison_rows(found: Sequence[dict]) -> Iterator[tuple]:
             one["class"], f"{float(Fraction(one['epsilon'])):g}", *alone,
             f"{np.floor(low * 1e4) / 1e4:.4f} .. {np.ceil(high * 1e4) / 1e4:.4f}", one["more_robust"] or "open",
         )
+
+
+def dominance_sentences(found: Sequence[dict]) -> Iterator[str]:
+    """Who is surely more robust where: one sentence for each pair and class that the bands tell apart."""
+    for one in found:
+        for winner, loser, key in (("first", "second", "first_more_robust"), ("second", "first", "second_more_robust")):
+            shown = ((_up(start), _down(end)) for start, end in one[key])
+            told = ", ".join(f"[{start}, {end}]" for start, end in shown if float(start) < float(end))
+            if told:
+                yield f"class {one['class']}: {one[winner]} is more robust than {one[loser]} at all eps in {told}"
 
 
 # ---- pictures

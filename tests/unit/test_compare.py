@@ -63,6 +63,8 @@ def test_pairing_narrows_the_difference():
     paired = difference(pairs, 0.01)
     apart = upper_bound(210, 1000, 0.0025) - lower_bound(240, 1000, 0.0025)
     assert paired.upper < 0.0 < apart
+    assert paired.upper == upper_bound(10, 1000, 0.0025) - lower_bound(40, 1000, 0.0025)
+    assert paired.lower == lower_bound(10, 1000, 0.0025) - upper_bound(40, 1000, 0.0025)
     assert fails_less(pairs) < 1e-4
 
 
@@ -111,6 +113,13 @@ def test_a_clearly_better_classifier_is_told():
     radii, band = np.random.default_rng(2).random(300), simultaneous(300, 2.5e-4)
     both = FrontierDifference(frontier_of(0.5 + radii / 2, band), frontier_of(radii, band))
     assert both.at("0.4").upper < 0.0 and both.at("1").lower <= 0.0 <= both.at("1").upper
+    (((start, end),), none) = both.dominance()
+    assert none == () and FrontierDifference(both.second, both.first).dominance() == ((), ((start, end),))
+    assert start < 0.2 and 0.5 < end < 0.95
+    for share in (0, Fraction(1, 7), Fraction(1, 2), 1):
+        assert both.at(start + share * (end - start)).upper < 0.0
+    beside = [one for one in both.steps() if one[1] == start or one[0] == end]
+    assert len(beside) == 2 and all(one.upper >= 0.0 for _, _, one in beside)
 
 
 def test_differences_need_bands_up_to_the_same_radius():

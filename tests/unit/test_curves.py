@@ -20,7 +20,7 @@ from formalgr.global_robustness import curves as curves_module
 from formalgr.global_robustness.bracketing import BracketChecker, BracketRecord, Refinement
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier
 from formalgr.global_robustness.prior import LatentPrior
-from formalgr.report.frontier import comparisons, frontier_document, frontier_plot
+from formalgr.report.frontier import comparisons, dominance_sentences, frontier_document, frontier_plot
 from formalgr.report.frontier_certificate import check_frontier, frontier_certificate
 from formalgr.report.json import Provenance
 from formalgr.report.signed import lines_of, signed
@@ -166,6 +166,12 @@ def test_two_classifiers_are_compared_on_the_same_latents(tmp_path, found):
     provenance = Provenance(sources=(), seed=5, argv=(), seconds=0.0)
     document = frontier_document(results, ["small", "large"], 0.95, provenance)
     assert document["verdict"] == "certified" and len(document["classifiers"]) == 2
+    (told,) = document["dominance"]
+    assert told["first_more_robust"] == [] and (told["first"], told["second"]) == ("small", "large")
+    ((start, end),) = told["second_more_robust"]
+    assert 0.0 < start < end == 0.5 and all(truth(eps, 1.25) > truth(eps) for eps in (start, end))
+    (sentence,) = dominance_sentences(document["dominance"])
+    assert sentence.startswith("class 1: large is more robust than small at all eps in [0.")
     picture = frontier_plot(tmp_path / "both.svg", results, ["small", "large"]).read_text()
     assert "small: all radii" in picture and "large: one radius" in picture
 

@@ -52,6 +52,8 @@ def test_p_values_are_the_tails_behind_the_bounds(delta):
         ([0.012, 0.012, 0.012], (True, True, True)),
         ([0.02, 0.001], (True, True)),
         ([0.03, 0.03], (False, False)),
+        ([0.04, 0.001], (True, True)),
+        ([0.0126, 0.5, 0.01, 0.6], (True, False, True, False)),
     ],
 )
 def test_holm_steps_down(p_values, rejected):

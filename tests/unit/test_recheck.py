@@ -142,8 +142,8 @@ def test_without_flint_nothing_is_claimed(monkeypatch):
 
 def test_local_levels_never_exceed_what_is_proven():
     """Many sizes and levels: what bisection returns is proven, though it is the largest to nine digits."""
-    for samples in (2, 3, 7, 50, 333):
-        for alpha in (1e-9, 1e-3, 0.05, 0.5, 0.9):
+    for samples in (2, 3, 7, 50, 150):
+        for alpha in (1e-9, 0.05, 0.9):
             band = simultaneous(samples, alpha)
             assert band.local_alpha == local_alpha(samples, alpha)
             assert band_holds(band, alpha), (samples, alpha)

@@ -53,6 +53,7 @@ def test_radii_are_rationals():
     shift = Shift(distance=0.1)
     assert shift.needs("0.2") == Fraction(3, 10) and shift.keeps("0.2") == Fraction(1, 10)
     assert shift.keeps("0.1") == 0 and shift.keeps("0.05") is None
+    assert Shift(ratio=2.0, probability=0.1).upper(0.2) == pytest.approx(0.5)
     assert Shift().upper(0.25) == pytest.approx(0.25) and Shift(ratio=9.0).upper(0.5) == 1.0
 
 
