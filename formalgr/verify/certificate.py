@@ -26,7 +26,10 @@ from formalgr.verify.checker import Checker, Rejected, Unreadable
 from formalgr.verify.checker.claim import SCHEMA, question
 from formalgr.verify.checker.proof import compares
 from formalgr.verify.checker.reading import read
-from formalgr.verify.grow import BITS, Grower, GrowOptions, polytopes_of
+from formalgr.verify.grow import Grower, GrowOptions, polytopes_of
+
+PRECISIONS = 56, 320
+"""Binary digits after the point that the checker computes with: fast ones, and those for ties below them."""
 
 _TEXT = json.JSONEncoder(separators=(",", ":"))
 
@@ -56,35 +59,38 @@ class Certifier:
     def __init__(self, model: bytes, source: str | None = None, options: GrowOptions | None = None):
         self._options = options or GrowOptions()
         self._model, self._digest, self._source = model, hashlib.sha256(model).hexdigest(), source
-        self._growers: dict[tuple[UnsafeSet, bool], Grower] = {}
+        self._growers: dict[tuple[UnsafeSet, bool, int], Grower] = {}
         self._programs: dict[bool, tuple] = {}
         self._said: dict[UnsafeSet, list] = {}
 
     def holds(self, queries: Sequence[Query], budget: Budget | None = None) -> bytes | None:
         """One certificate that no query has a violation; None where the effort did not find one."""
-        proofs = self._proofs(queries, budget or Budget())
-        if any(proof is None for proof in proofs):
-            return None
-        return self._sealed(queries, [line for proof in proofs for line in proof])
+        for bits in PRECISIONS:
+            proofs = self._proofs(queries, bits, budget or Budget())
+            if all(proof is not None for proof in proofs):
+                return self._sealed(queries, bits, [line for proof in proofs for line in proof])
+        return None
 
     def each_holds(self, queries: Sequence[Query], budget: Budget | None = None) -> list[bytes | None]:
         """A certificate for every query by itself; queries that share an unsafe set share the work."""
-        proofs = self._proofs(queries, budget or Budget())
-        return [
-            None if proof is None else self._sealed([query], proof)
-            for query, proof in zip(queries, proofs, strict=True)
-        ]
+        found: list[bytes | None] = [None] * len(queries)
+        for bits in PRECISIONS:
+            missing = [k for k, data in enumerate(found) if data is None]
+            proofs = self._proofs([queries[k] for k in missing], bits, budget or Budget())
+            for k, proof in zip(missing, proofs, strict=True):
+                found[k] = None if proof is None else self._sealed([queries[k]], bits, proof)
+        return found
 
     def violated(self, queries: Sequence[Query], point: Sequence[Fraction]) -> bytes | None:
         """A certificate that the exact point violates one of the queries; None where the checker finds none."""
         inside = [place for place, query in enumerate(queries) if query.box.contains(tuple(point))]
         for place in inside:
-            data = self._sealed(queries, [], [place, [str(x) for x in point]])
+            data = self._sealed(queries, PRECISIONS[0], [], [place, [str(x) for x in point]])
             if len(inside) == 1 or _accepts(self._model, data):
                 return data
         return None
 
-    def _proofs(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
+    def _proofs(self, queries: Sequence[Query], bits: int, budget: Budget) -> list[list | None]:
         """The lines of a proof for every query, None where none was found."""
         groups: dict[UnsafeSet, list[int]] = {}
         for position, query in enumerate(queries):
@@ -92,7 +98,7 @@ class Certifier:
         ordered = all(compares(question([[], [], self._polytopes(unsafe)], unsafe.outputs)) for unsafe in groups)
         proofs: list[list | None] = [None] * len(queries)
         for unsafe, positions in groups.items():
-            grown = self._grower(unsafe, ordered).grow([queries[k] for k in positions], budget)
+            grown = self._grower(unsafe, ordered, bits).grow([queries[k] for k in positions], budget)
             for position, proof in zip(positions, grown, strict=True):
                 proofs[position] = proof
         return proofs
@@ -102,21 +108,22 @@ class Certifier:
             self._said[unsafe] = polytopes_of(unsafe)
         return self._said[unsafe]
 
-    def _grower(self, unsafe: UnsafeSet, ordered: bool) -> Grower:
+    def _grower(self, unsafe: UnsafeSet, ordered: bool, bits: int) -> Grower:
         if ordered not in self._programs:
             self._programs[ordered] = read(self._model, ordered)
-        if (unsafe, ordered) not in self._growers:
-            self._growers[unsafe, ordered] = Grower(self._programs[ordered][0], unsafe, self._options)
-        return self._growers[unsafe, ordered]
+        key = unsafe, ordered, bits
+        if key not in self._growers:
+            self._growers[key] = Grower(self._programs[ordered][0], unsafe, bits, self._options)
+        return self._growers[key]
 
     def _body(self, query: Query) -> list:
         return [[str(x) for x in query.box.lower], [str(x) for x in query.box.upper], self._polytopes(query.unsafe)]
 
-    def _sealed(self, queries: Sequence[Query], proof: list, witness: list | None = None) -> bytes:
+    def _sealed(self, queries: Sequence[Query], bits: int, proof: list, witness: list | None = None) -> bytes:
         claim = {
             "model": self._digest,
             "property": self._source,
-            "bits": BITS,
+            "bits": bits,
             "outputs": queries[0].unsafe.outputs,
             "questions": [self._body(query) for query in queries],
             "witness": witness,

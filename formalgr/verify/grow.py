@@ -25,11 +25,6 @@ from formalgr.verify.checker.proof import Part, Tree
 from formalgr.verify.checker.walk import Program
 from formalgr.verify.shadow import Shadow, Shadows, floats
 
-BITS = 56
-"""Binary digits after the point that the checker computes with."""
-
-UNIT = 1 << BITS
-
 MARGIN = 1e-9
 """A row closes a part when its minimum is above this share of what its form sums up: floats differ from the checker's
 integers by less. What lies closer to 0 is left to the checker itself."""
@@ -73,6 +68,7 @@ class _Node:
     lines: list = field(default_factory=list)
     children: list = field(default_factory=list)
     units: int = 0
+    hopeless: bool = False
 
     @staticmethod
     def root(part: Part, fold: "_Fold") -> "_Node":
@@ -96,11 +92,11 @@ def _sizes(forms: np.ndarray, box: Box) -> np.ndarray:
 
 
 class Grower:
-    """Grows proofs about one program and one unsafe set."""
+    """Grows proofs about one program and one unsafe set, for a checker that computes with `bits` binary digits."""
 
-    def __init__(self, program: Program, unsafe: UnsafeSet, options: GrowOptions):
-        self._unsafe, self._options = unsafe, options
-        self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), BITS, iter(()))
+    def __init__(self, program: Program, unsafe: UnsafeSet, bits: int, options: GrowOptions):
+        self._unsafe, self._bits, self._options = unsafe, bits, options
+        self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), bits, iter(()))
         self._shadow = Shadow(self._tree.program)
         self._whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
         with np.errstate(over="ignore"):
@@ -129,6 +125,7 @@ class Grower:
                 with np.errstate(all="ignore"):  # what overflows proves nothing here, and is left to the checker
                     self._advance([node for _, node in batch])
                 waiting += [(k, child) for k, node in batch for child in node.children[::-1]]
+                left[[k for k, node in batch if node.hopeless]] = 0
         failed = {k for k, _ in waiting} | set(np.nonzero(left <= 0)[0].tolist())
         proofs = ([] if root is None else list(_lines(root)) for root in roots)
         return [None if k in failed else proof for k, proof in enumerate(proofs)]
@@ -155,8 +152,10 @@ class Grower:
                 node.lines.append(["leaf", {}])
             elif near[k] and self._closes(node.part, {}):
                 node.lines.append(["leaf", {}])
-            elif node.part.allowed and self._mixed(node, k, box, form, found, still[k]):
+            elif (node.part.allowed or not node.units) and self._mixed(node, k, box, form, found, still[k]):
                 continue
+            elif near[k] and not node.units:
+                node.hopeless = True  # a tie for this many digits
             elif self._by_phase(node) and self._split_phase(node, k, found, rows[k]):
                 continue
             else:
@@ -176,7 +175,7 @@ class Grower:
     def _is_faithful(self, part: Part, shadow: Shadow, margin: float) -> bool:
         """Whether floats say of a region what the checker says: not where a network cancels its digits."""
         walk, _ = self._tree.walk(part, {})
-        exact = floats(walk.space.minima(walk.space.lower_forms(walk.output)), UNIT)
+        exact = self._floats(walk.space.minima(walk.space.lower_forms(walk.output)))
         with np.errstate(all="ignore"):
             box = self._box([part])
             found = shadow.bound(box.lower, box.upper)
@@ -200,7 +199,10 @@ class Grower:
         return left
 
     def _box(self, parts: list[Part]) -> Box:
-        return Box(*(floats([getattr(part, end) for part in parts], UNIT) for end in ("low", "high")))
+        return Box(*(self._floats([getattr(part, end) for part in parts]) for end in ("low", "high")))
+
+    def _floats(self, values) -> np.ndarray:
+        return floats(values, 1 << self._bits)
 
     def _splits(self, nodes: list[_Node]) -> dict[int, np.ndarray]:
         """What folds and phase splits left of units, as Shadow.bound takes it."""
@@ -234,14 +236,14 @@ class Grower:
 
     def _cut(self, node: _Node, found: Shadows, cut: Box, k: int) -> bool:
         """Cut the part where that leaves little of it."""
-        low, high = (floats(end, UNIT) for end in (node.part.low, node.part.high))
-        width = np.maximum(high - low, 2.0**-BITS)
+        low, high = (self._floats(end) for end in (node.part.low, node.part.high))
+        width = np.maximum(high - low, 2.0**-self._bits)
         share = (cut.upper[0] - cut.lower[0]) / width
         if np.prod(share) > self._options.cut_volume:
             return False
         cuts, part = [], node.part
         for axis in np.nonzero(share < 0.99)[0].tolist():
-            exponent = int(np.clip(12 - np.floor(np.log2(width[axis])), 0, BITS))
+            exponent = int(np.clip(12 - np.floor(np.log2(width[axis])), 0, self._bits))
             step = 2.0**-exponent
             ends = np.floor(cut.lower[0, axis] / step) - 1.0, np.ceil(cut.upper[0, axis] / step) + 1.0
             for side, place in enumerate(ends):
@@ -257,7 +259,7 @@ class Grower:
 
     def _open(self, forms: np.ndarray, part: Part) -> bool:
         """Whether rows with the given forms leave a polytope open over a part."""
-        low, high = (floats(end, UNIT) for end in (part.low, part.high))
+        low, high = (self._floats(end) for end in (part.low, part.high))
         slopes = forms[:, 1:]
         least = forms[:, 0] + np.minimum(slopes * low, slopes * high).sum(axis=1)
         size = np.abs(forms[:, 0]) + np.abs(slopes) @ np.maximum(np.abs(low), np.abs(high))
