@@ -44,6 +44,8 @@ BATCH = 250
 CURVES, WAY = 6, 60
 """Pairs whose way is drawn, and places on it."""
 
+PICTURES = ("pairs.png", "pair.png", "confidence.png")
+
 STEPS = {"random": 10, "pgd": 40, "fgsm": 1}
 CANDIDATES = 20
 """Points of one round of the random search."""
@@ -223,7 +225,8 @@ def _write(session: Session, study, pairs: list, document: dict) -> None:
     from formalgr.report.pictures import contact_sheet, pair_picture
 
     folder = session.args.out
-    described = {**document, "pairs": [pair.to_json() for pair in pairs]}
+    pictures = [str(folder / name) for name in PICTURES] if pairs else []
+    described = {**document, "pictures": pictures, "pairs": [pair.to_json() for pair in pairs]}
     written = [write_text(folder / "pairs.json", report_json.text(described) + "\n")]
     if pairs:
         arrays = {

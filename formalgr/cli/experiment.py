@@ -163,6 +163,8 @@ def finish(session: Session, findings: Findings) -> int:
             "schema": SCHEMA,
             "experiment": session.argv[1],
             **findings.body,
+            "sentences": list(findings.sentences),
+            "table": {"columns": list(findings.columns), "rows": [list(map(str, row)) for row in findings.rows]},
             "pictures": [str(place) for place in written],
             "seconds": {"total": provenance.seconds},
             **provenance.keys(),

@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "experiment": ("experiment", "the experiments of the source papers, with pictures: experiment NAME"),
+    "report": ("report_", "results as one HTML page"),
     "compose": ("compose", "write classifier-after-generator as one ONNX file"),
     "info": ("info", "what a network or a property file holds"),
     "supports": ("supports", "what this version can read"),

@@ -241,12 +241,6 @@ def test_pictures_are_read_from_npz_and_idx_alike(tmp_path):
             read_pictures(tmp_path / name)
 
 
-def test_shipped_test_pictures_are_those_of_the_recipe():
-    data = pytest.importorskip("networks.training.data", reason="needs scikit-learn").load_digits_pictures()
-    shipped = read_pictures(DIGITS / "test.npz", largest=16.0)
-    assert np.array_equal(shipped.pixels, data.test_x) and np.array_equal(shipped.labels, data.test_y)
-
-
 def test_fgsm_without_its_data(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("FORMALGR_DATA", raising=False)
     assert main(["experiment", "fgsm", "--dataset", "mnist", "--out", str(tmp_path)]) == 2

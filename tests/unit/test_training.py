@@ -10,10 +10,17 @@ from pathlib import Path  # noqa: E402 -- likewise
 import numpy as np  # noqa: E402 -- likewise
 
 from formalgr.core.errors import InputError  # noqa: E402 -- likewise
+from formalgr.experiments.datasets import read_pictures  # noqa: E402 -- likewise
 from formalgr.graph.compose import compose  # noqa: E402 -- likewise
 from formalgr.graph.network import load  # noqa: E402 -- likewise
 from networks.training.convolutional import SMALL  # noqa: E402 -- imports torch
-from networks.training.data import Pictures, half_of, load_pictures, moved_copies  # noqa: E402 -- imports torch
+from networks.training.data import (  # noqa: E402 -- imports torch
+    Pictures,
+    half_of,
+    load_digits_pictures,
+    load_pictures,
+    moved_copies,
+)
 from networks.training.export import check_export, export  # noqa: E402 -- imports torch
 from networks.training.family import Family, run_family  # noqa: E402 -- imports torch
 from networks.training.judge import Judge  # noqa: E402 -- imports torch
@@ -130,6 +137,12 @@ def test_data_of_the_paper_s_recipes():
     copies = moved.train_x.reshape(4, *data.train_x.shape)
     assert np.array_equal(copies[0], data.train_x) and np.mean(np.abs(copies[1] - data.train_x)) > 0.05
     assert np.array_equal(moved.train_x, moved_copies(data).train_x) and np.ptp(moved.train_x) <= 1.0
+
+
+def test_shipped_test_pictures_are_those_of_the_recipe():
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
+    data, shipped = load_digits_pictures(), read_pictures(ROOT / "networks" / "digits" / "test.npz", largest=16.0)
+    assert np.array_equal(shipped.pixels, data.test_x) and np.array_equal(shipped.labels, data.test_y)
 
 
 def test_the_paper_s_networks_have_its_sizes(tmp_path, capsys):
