@@ -117,6 +117,7 @@ class MassKeywords(TypedDict, total=False):
     gap: float | None
     delta: float | None
     directory: str | Path | None
+    radii: Sequence[float | str | Fraction]
     options: VerifyOptions
 
 
@@ -216,8 +217,9 @@ def latent_mass(
 
     Up to four latents; no sampling, no confidence level. Keywords: gap (0.001: bounds no wider, unless delta is given),
     delta (stop where the claim is decided), directory (keeps the regions: a later call goes on from them, at any
-    epsilon), options (VerifyOptions). `samples`: then draw samples from what stays open, any number of latents; bounds
-    hold at its confidence. Raises UsageError on a value outside its domain, ModelError when networks do not fit.
+    epsilon), radii (proven bounds there too), options (VerifyOptions). `samples`: then draw samples from what stays
+    open, any number of latents; bounds hold at its confidence. Raises UsageError on a value outside its domain,
+    ModelError when networks do not fit.
     """
     _check_keywords("latent_mass", options, MassKeywords)
     local = options.pop("options", None) or VerifyOptions()

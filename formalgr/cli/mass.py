@@ -4,6 +4,7 @@ In: Session, Study. Out: table, result.json, maps of the latent plane, exit code
 hybrid in global_robustness/.
 """
 
+from fractions import Fraction
 from pathlib import Path
 
 from formalgr.cli.certifying import local_options
@@ -17,8 +18,11 @@ from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.files import check_folder, write_text
-from formalgr.report.latent_map import REACH, latent_map
+from formalgr.report.latent_map import REACH, latent_map, proven_frontier_plot
 from formalgr.report.mass import mass_document, mass_sentences, mass_table
+
+STEPS = 20
+"""With --max-epsilon bounds are given at so many radii besides 0."""
 
 
 def run_mass(session: Session, study: Study) -> int:
@@ -33,7 +37,8 @@ def run_mass(session: Session, study: Study) -> int:
         check_folder(args.out)
     if args.mass and args.hybrid:
         raise UsageError("--hybrid samples what --mass leaves open: give one of them")
-    options = MassOptions(gap=args.gap, delta=args.delta, directory=args.out, branch=local.branch)
+    radii = () if args.max_epsilon is None else [Fraction(args.max_epsilon) * k / STEPS for k in range(STEPS + 1)]
+    options = MassOptions(gap=args.gap, delta=args.delta, directory=args.out, radii=radii, branch=local.branch)
     with session.display() as display:
         if args.mass:
             result = latent_mass(study, args.epsilon, options, session.budget, display)
@@ -62,6 +67,8 @@ def run_mass(session: Session, study: Study) -> int:
         _print(session, study, result)
     for note in (*result.notes, *dict.fromkeys(f"what I did: {one.why}" for one in result.classes)):
         session.hint(note if note.startswith("what") else f"note: {note}")
+    if args.out is not None and radii:
+        proven_frontier_plot(args.out / "proven_frontier.svg", result)
     if args.out is not None:
         pictures = f" and maps of {len(maps)} latent planes" if maps else ""
         session.hint(f"wrote {args.out / 'result.json'}{pictures}")

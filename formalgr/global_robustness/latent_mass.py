@@ -46,13 +46,14 @@ GROWTH, FEWEST = 1.5, 64
 class MassOptions:
     """How far to go: until upper - lower <= gap, or the claim is decided where only `delta` is given.
 
-    `directory` keeps the partition, whatever eps is, so that a later run goes on from it. Raises UsageError on a
-    negative gap.
+    `directory` keeps the partition, whatever eps is, so that a later run goes on from it. `radii`: bounds at these eps
+    too, from the partition as it is in the end. Raises UsageError on a negative gap or a radius outside [0, 8).
     """
 
     gap: float | None = None
     delta: float | None = None
     directory: Path | None = None
+    radii: Sequence[float | str | Fraction] = ()
     branch: BranchOptions = field(default_factory=BranchOptions)
     save_seconds: float = 60.0
 
@@ -61,6 +62,7 @@ class MassOptions:
             raise UsageError(f"gap must be >= 0, got {self.gap}")
         if self.delta is not None:
             check_delta(self.delta)
+        object.__setattr__(self, "radii", tuple(sorted(map(mass_radius, self.radii))))
 
     def enough(self, found: Measured) -> bool:
         """Whether the bounds are as narrow as asked for."""
@@ -84,7 +86,9 @@ def verdict_of(lower: float, upper: float, delta: float) -> GlobalVerdict:
 class ClassMass:
     """lower <= F(eps) <= upper for one class: proven, or with `drawn` each at confidence 1 - alpha.
 
-    `bounded` counts the boxes that this run bounded, `why` says how; `verdict` is None without a delta.
+    `bounded` counts the boxes that this run bounded, `why` says how; `verdict` is None without a delta. `curve`:
+    (eps, lower, upper), all proven, by rising eps; between two of them F lies between the first's lower and the
+    second's upper bound.
     """
 
     label: int
@@ -95,6 +99,7 @@ class ClassMass:
     bounded: int
     seconds: float
     why: str
+    curve: tuple[tuple[Fraction, float, float], ...] = ()
     drawn: "Drawn | None" = None
 
 
@@ -228,12 +233,26 @@ class Search:
     def run(self, budget: Budget, progress: Progress) -> ClassMass:
         """Refine and measure by turns; the partition is saved even where the run is interrupted."""
         try:
-            found = self._narrow(budget, progress)
+            found = self._narrow(budget.within(0.5 * budget.remaining) if self.options.radii else budget, progress)
         finally:
             self.save()
+        curve = self._curve(found, budget)
         verdict = None if self.options.delta is None else verdict_of(found.lower, found.upper, self.options.delta)
         work = self.partition.bounded, budget.elapsed, self.partition.why
-        return ClassMass(self.label, found, found.lower, found.upper, verdict, *work)
+        return ClassMass(self.label, found, found.lower, found.upper, verdict, *work, curve)
+
+    def _curve(self, found: Measured, budget: Budget) -> tuple[tuple[Fraction, float, float], ...]:
+        """Bounds at the radii that time allows, made monotone, for F is."""
+        if not self.options.radii:
+            return ()
+        points = [found]
+        for radius in self.options.radii:
+            if radius != found.epsilon and not budget.expired:
+                points.append(measured(self.partition, radius))
+        points.sort(key=lambda point: point.epsilon)
+        lower = np.maximum.accumulate([point.lower for point in points])
+        upper = np.minimum.accumulate([point.upper for point in points[::-1]])[::-1]
+        return tuple(zip([point.epsilon for point in points], lower.tolist(), upper.tolist(), strict=True))
 
     def _narrow(self, budget: Budget, progress: Progress) -> Measured:
         saved, cost = budget.elapsed, 0.0

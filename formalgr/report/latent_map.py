@@ -45,6 +45,29 @@ def latent_map(path: str | Path, result: LatentMass, one: ClassMass, generator: 
         ]
 
 
+def proven_frontier_plot(path: str | Path, result: LatentMass) -> Path:
+    """Write the proven bounds of F(eps) of every class at all radii as SVG: between two radii they are steps."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "formalgr", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for number, one in enumerate(result.classes):
+            radii, lower, upper = (np.array(part, dtype=np.float64) for part in zip(*one.curve, strict=True))
+            # from one radius to the next: what holds at the first from below, at the second from above
+            ends = np.repeat(radii, 2)[1:-1]
+            low, high = np.repeat(lower[:-1], 2), np.repeat(upper[1:], 2)
+            axes.fill_between(ends, low, high, color=f"C{number}", alpha=0.5, label=f"class {one.label}")
+        axes.set(xlabel="radius eps of the latent ball", ylabel="F(eps)", title="proven bounds, no sampling")
+        axes.set_ylim(bottom=0.0)
+        axes.grid(True, linewidth=0.3)
+        axes.legend(fontsize=8)
+        return write_whole(path, lambda place: figure.savefig(place, format="svg", metadata={"Date": None}))
+
+
 def _draw_plane(axes, result: LatentMass, one: ClassMass, window: tuple) -> None:
     """The regions, and circles of radius 1, 2, 3, beyond which a normal prior has 61, 14 and 1 % of its mass."""
     from matplotlib.collections import PolyCollection

@@ -36,9 +36,16 @@ def mass_document(result: LatentMass, provenance: Provenance, pictures: dict[int
         "why": why_undecided(result),
         "classes": [{**_class(one), "picture": pictures.get(one.label)} for one in result.classes],
         "seconds": {"total": provenance.seconds},
+        "frontier": [_curve(one) for one in result.classes if one.curve],
         "notes": list(result.notes),
         **provenance.keys(),
     }
+
+
+def _curve(one: ClassMass) -> dict:
+    """Proven bounds at several radii."""
+    radii, lower, upper = zip(*one.curve, strict=True)
+    return {"class": one.label, "epsilon": [float(r) for r in radii], "lower": list(lower), "upper": list(upper)}
 
 
 def _class(one: ClassMass) -> dict:

@@ -128,7 +128,7 @@ def words(tmp_path):
 
 def test_mass_on_the_command_line(words, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main([*words, "--mass", "--gap", "0.02", "--json", "--out", str(out)]) == 0
+    assert main([*words, "--mass", "--gap", "0.02", "--json", "--out", str(out), "--max-epsilon", "0.2"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "formalgr.global/1" and document["mode"] == "mass"
     assert document["verdict"] is document["alpha"] is document["confidence"] is None
@@ -137,6 +137,9 @@ def test_mass_on_the_command_line(words, tmp_path, capsys):
     assert row["delta_lower"] <= 1.0 - (2 * norm.cdf(1.9) - 1) ** 2 <= row["delta_upper"]
     assert row["gap"] <= 0.02 and row["samples"] == 0
     assert row["failing_mass"] + row["robust_mass"] + row["open_mass"] == pytest.approx(1.0, abs=1e-9)
+    (curve,) = document["frontier"]
+    assert len(curve["epsilon"]) == 21 == len(curve["lower"]) == len(curve["upper"]) and curve["epsilon"][-1] == 0.2
+    assert (out / "proven_frontier.svg").read_bytes().startswith(b"<?xml")
     assert json.loads((out / "result.json").read_text()) == document
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
         assert (out / f"latent_plane_1.{kind}").read_bytes().startswith(start)

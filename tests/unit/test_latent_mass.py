@@ -252,6 +252,20 @@ def test_a_run_goes_on_from_its_ledger_at_any_epsilon(tmp_path):
         latent_mass(cube_study(tmp_path / "else", labels=(1,)), "0.1", MassOptions(directory=tmp_path / "run"))
 
 
+def test_one_partition_bounds_every_radius(tmp_path):
+    """Proven bounds at several radii contain F and rise; those between follow from them."""
+    options = MassOptions(gap=0.1, radii=("0.4", "0", "0.1", "0.2"))
+    (one,) = latent_mass(study(tmp_path, {1: identity(2)}, within_diamond(2.0)), "0.1", options).classes
+    radii, lower, upper = zip(*one.curve, strict=True)
+    assert radii == tuple(map(Fraction, ("0", "0.1", "0.2", "0.4")))
+    for eps, low, high in one.curve:
+        truth = 1.0 - (2 * norm.cdf((2.0 - 2 * float(eps)) / math.sqrt(2)) - 1) ** 2
+        assert low <= truth <= high and high - low < 0.2
+    assert list(lower) == sorted(lower) and list(upper) == sorted(upper)
+    with pytest.raises(UsageError, match="epsilon must be below 8"):
+        MassOptions(radii=("9",))
+
+
 def test_what_is_interrupted_is_kept(tmp_path):
     problem = study(tmp_path / "nets", {1: identity(2)}, within_diamond(2.0))
     notes = []
