@@ -75,6 +75,8 @@ def _tail_at_most(most: int, samples: int, p: Fraction, alpha: Fraction) -> bool
 def band_holds(bounds: CountBounds, alpha: Rational) -> bool:
     """Each side of the band fails with probability <= alpha: for all eps at once F <= upper[N], F >= lower[N]."""
     n = bounds.samples
+    if not bounds.upper.shape == bounds.lower.shape == (n + 1,) or bounds.upper[n] < 1 or bounds.lower[0] > 0:
+        return False
     upper = [Fraction(x) for x in bounds.upper[:n].tolist()]
     lower = [1 - Fraction(x) for x in bounds.lower[:0:-1].tolist()]
     # but for rounding the two are one boundary, unless only some order statistics are bounded

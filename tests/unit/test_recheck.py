@@ -74,6 +74,10 @@ def test_one_changed_bound_is_seen():
             values = getattr(band, side).copy()
             values[k] = values[k - 1] + 0.05 * (values[k] - values[k - 1]) if side == "upper" else values[k + 1]
             assert not band_holds(replace(band, **{side: values}), ALPHA)
+    # the ends of the tables, and tables of another number of samples
+    assert not band_holds(replace(band, upper=np.minimum(band.upper, 0.999999)), ALPHA)
+    assert not band_holds(replace(band, lower=np.maximum(band.lower, 1e-9)), ALPHA)
+    assert not band_holds(replace(simultaneous(10, ALPHA), samples=60), ALPHA)
     weaker = band.upper.copy()
     weaker[3] = 1.0
     assert band_holds(replace(band, upper=weaker), ALPHA)
