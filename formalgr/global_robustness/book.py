@@ -51,7 +51,10 @@ def open_ledger(directory: Path | None, settings: dict) -> Iterator[Ledger | Non
 
 
 class Book:
-    """Records by (class, index): those of the ledger first; decided ones go there as soon as their unit is done."""
+    """Records by (class, index): those of the ledger first; decided ones go there as soon as their unit is done.
+
+    `total`: how many there will be, as far as one knows.
+    """
 
     def __init__(self, ledger: Ledger | None, progress: Progress, total: int):
         bodies = {} if ledger is None else ledger.all("sample")
@@ -81,7 +84,7 @@ class Book:
 
     def _report(self, note: str) -> None:
         counts = (self._counts[verdict] for verdict in (Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN))
-        self._progress(Tick("samples", self._total, *counts, note))
+        self._progress(Tick("samples", max(self._total, len(self.known)), *counts, note))
 
     def prefix(self, label: int, number: int) -> list[SampleRecord]:
         """Records of the first samples of a class, in order."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 from formalgr.core.budget import Budget
@@ -22,7 +23,7 @@ from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
-from formalgr.global_robustness.sequential import CertifyRule, anytime_interval, sequential_test
+from formalgr.global_robustness.sequential import CertifyRule, SequentialTest, anytime_interval, sequential_test
 from formalgr.global_robustness.study import Study
 from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
@@ -147,7 +148,7 @@ def certify(
     budget = budget or Budget()
     study.check()
     with open_ledger(claim.options.directory, claim.settings) as ledger:
-        book = Book(ledger, progress, len(study.classes) * claim.options.samples)
+        book = Book(ledger, progress, len(study.classes) * claim.expected)
         results = (_decide if claim.options.sequential else _count)(claim, budget, book)
     return _conclude(claim, results, budget)
 
@@ -166,6 +167,20 @@ class _Claim:
     def refute_alpha(self) -> float:
         """The level of each class's refutation: one of them decides."""
         return refutation_alpha(self.alpha, len(self.study.classes))
+
+    @cached_property
+    def test(self) -> SequentialTest:
+        """The sequential test of every class, fixed before sampling."""
+        options = self.options
+        return sequential_test(self.delta, self.alpha, options.samples, options.rule, self.refute_alpha)
+
+    @property
+    def expected(self) -> int:
+        """Samples of a class: all of them, or as many as certify where none fails."""
+        if not self.options.sequential:
+            return self.options.samples
+        enough = self.test.certify_at >= 0
+        return int(enough.argmax()) if enough.any() else UNIT
 
     def latents(self, label: int, number: int) -> str:
         """SHA-256 of the first latents of a class."""
@@ -235,8 +250,7 @@ def _count(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult,
 def _decide(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult, list[SampleRecord]]]:
     """Check samples until every class is decided, or nothing more can decide it."""
     options = claim.options
-    test = sequential_test(claim.delta, claim.alpha, options.samples, options.rule, claim.refute_alpha)
-    classes = {label: ClassProgress(label, test, options.local.seconds_per_query) for label in claim.study.classes}
+    classes = {label: ClassProgress(label, claim.test, options.local.seconds_per_query) for label in claim.study.classes}
     schedule = Schedule(classes, budget)
     for record in book.known.values():
         classes[record.label].take(record, None)
