@@ -16,6 +16,9 @@ from formalgr.operators.combine import AddConstant, MultiplyConstant
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.reshape import Reshape, Transpose, count
 
+FEW, MANY = 1.0 / 32.0, 1 << 14
+"""Matrices with at most this share of nonzero weights, among so many at least, are multiplied as sparse ones."""
+
 
 @dataclass(frozen=True)
 class Dense(LinearMap):
@@ -36,6 +39,29 @@ class Dense(LinearMap):
     def _absolute(self):
         return namespace(self.weights).abs(self.weights)
 
+    @cached_property
+    def _nonzeros(self) -> int | None:
+        """The number of nonzero weights, where they are so few that zeros are left out of products; else None."""
+        weights = self.weights
+        if not isinstance(weights, np.ndarray) or weights.dtype == object or weights.size < MANY:
+            return None
+        number = int(np.count_nonzero(weights))
+        return number if number <= FEW * weights.size else None
+
+    @cached_property
+    def _sparse(self) -> tuple:
+        """The weights, their absolute values and their transpose as sparse matrices."""
+        from scipy.sparse import csr_array
+
+        made = csr_array(self.weights)
+        return made, abs(made), csr_array(self.weights.T)
+
+    def multiply_adds(self, out: Shape) -> int:
+        dense = super().multiply_adds(out)
+        if self._nonzeros is None:
+            return dense
+        return count(out) + count(out) // out[-1] * self._nonzeros
+
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if not shape or shape[-1] != self.weights.shape[0]:
@@ -45,10 +71,11 @@ class Dense(LinearMap):
     def _product(self, value, weights):
         xp = namespace(value)
         flat = xp.reshape(value, (-1, weights.shape[0]))
-        return xp.reshape(xp.matmul(flat, weights), (*value.shape[:-1], weights.shape[1]))
+        made = xp.matmul(flat, weights) if isinstance(weights, type(flat)) else flat @ weights
+        return xp.reshape(made, (*value.shape[:-1], weights.shape[1]))
 
     def apply(self, *values):
-        return self._product(values[0], self.weights)
+        return self._product(values[0], self.weights if self._nonzeros is None else self._sparse[0])
 
     def apply_local(self, local: Local, shape: Shape) -> Local | None:
         """One output row per window: a sparse product, which reads the weights of nonzero elements only."""
@@ -64,10 +91,10 @@ class Dense(LinearMap):
         return Local(np.reshape(made, (len(local), *out)), np.zeros((len(local), len(out)), dtype=np.int64), out)
 
     def adjoint(self, cotangent, *shapes) -> tuple:
-        return (self._product(cotangent, self.weights.T),)
+        return (self._product(cotangent, self.weights.T if self._nonzeros is None else self._sparse[2]),)
 
     def magnitude(self, *values):
-        return self._product(values[0], self._absolute)
+        return self._product(values[0], self._absolute if self._nonzeros is None else self._sparse[1])
 
     def onnx(self) -> OnnxForm:
         if self.bias is None:

@@ -19,7 +19,7 @@ from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
-from formalgr.search.choose import PIECES, choose
+from formalgr.search.choose import FEW_INPUTS, PIECES, choose
 from formalgr.search.chunk import Chunk, forget, joined
 from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
@@ -66,7 +66,7 @@ class BranchOptions:
     exact_units: int = 16
     patience: int = 2000
     phase_units: int = 0
-    phase_inputs: int = 32
+    phase_inputs: int = FEW_INPUTS
     branches_per_query: int = 2_000_000
     seconds_per_query: float = float("inf")
     smallest_width: float = 1e-12
@@ -318,7 +318,8 @@ class BranchAndBound:
 
         again (batch,): boxes that are their own only child.
         """
-        units = self._phases(chunk, form, rows)
+        favour = self._implied.pressure(chunk)
+        units = self._phases(chunk, rows, favour)
         by_phase, by_input = np.nonzero((units >= 0) & ~again)[0], np.nonzero((units < 0) & ~again)[0]
         parts = []
         if np.any(again):
@@ -332,30 +333,21 @@ class BranchAndBound:
             own = rows.shape[1]
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
             some = chunk[by_input]
-            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input])
+            favour = None if favour is None else favour[by_input]
+            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], favour)
             state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
             parts.append(Chunk(children, some.owner[parents], state))
         return joined(parts)
 
-    def _phases(self, chunk: Chunk, form: LinearForm, rows: np.ndarray) -> np.ndarray:
-        """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead.
-
-        Phases are split with many inputs, where few units are left, and where limits are propagated and one unit costs
-        more than the rows vary over the box.
-        """
+    def _phases(self, chunk: Chunk, rows: np.ndarray, favour: np.ndarray | None) -> np.ndarray:
+        """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead."""
         none = np.full(len(chunk.owner), -1)
         if chunk.state is None:
             return none
         few = self._choice.relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
-        few |= chunk.box.inputs > self._options.phase_inputs
-        favour = self._implied.pressure(chunk)
-        if not np.any(few) and favour is None:
-            return none
-        units, costs = gains(chunk.state, rows, favour)
-        if favour is not None:
-            width = (chunk.box.upper - chunk.box.lower)[:, None, :]
-            few |= costs > np.max(np.sum(np.abs(form.flat()) * width, axis=2)[:, : rows.shape[1]] * rows, axis=1)
-        return np.where(few, units, -1)
+        if chunk.box.inputs > self._options.phase_inputs:
+            few[:] = True
+        return np.where(few, gains(chunk.state, rows, favour)[0], -1) if np.any(few) else none
 
     def _open(self, lower: np.ndarray) -> np.ndarray:
         """Polytopes that the minima of all rows leave open, (batch, polytopes); limits are beyond the unsafe rows."""

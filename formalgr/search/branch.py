@@ -13,15 +13,21 @@ HOPELESS, FEWEST_INPUTS = 4.0, 7
 """How many times further below 0 than its form varies over the box a row must lie, and how many inputs there must be,
 for quarters instead of halves: 151 -> 130 boxes a query at 8 inputs (digits, eps .5), 85,000 -> 117,000 at 5 (ACAS)."""
 
+FLOOR, LEAST_FAVOUR = 0.1, 1e-6
+"""Shares of the largest coefficient, and of the largest favour, of a box that every axis has at least."""
 
-def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray) -> tuple[Box, np.ndarray]:
+
+def branch(
+    box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray, favour: np.ndarray | None = None
+) -> tuple[Box, np.ndarray]:
     """Children that cover the boxes, and the index of the box each comes from: halves, or quarters of hopeless boxes.
 
     lower (batch, rows): minima of the form; open_rows (batch, rows): 1.0 or 0.0. A box is hopeless when an open row
     lies far below 0 beside what its form varies over the box: then the relaxation is too loose, and halves would be
-    bounded only to be halved again.
+    bounded only to be halved again. favour (batch, inputs) >= 0: by how much an input is preferred, where any is.
     """
-    children = box.split(widest_influence(box, form, open_rows))
+    favour = np.ones(box.lower.shape, dtype=np.float64) if favour is None else favour
+    children = box.split(widest_influence(box, form, open_rows, favour))
     parents = np.concatenate([np.arange(len(box)), np.arange(len(box))])
     varies = np.sum(np.abs(form.flat()) * (box.upper - box.lower)[:, None, :], axis=2)
     again = np.any((open_rows > 0.0) & (-lower > HOPELESS * varies), axis=1)[parents]
@@ -29,18 +35,19 @@ def branch(box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray)
         return children, parents
     chosen = parents[again]
     rows = LinearForm(form.coefficients[chosen], form.constant[chosen], form.error[chosen])
-    quarters = children[again].split(widest_influence(children[again], rows, open_rows[chosen]))
+    quarters = children[again].split(widest_influence(children[again], rows, open_rows[chosen], favour[chosen]))
     halves = children[~again]
     whole = Box(*(np.concatenate([getattr(part, end) for part in (halves, quarters)]) for end in ("lower", "upper")))
     return whole, np.concatenate([parents[~again], chosen, chosen])
 
 
-def widest_influence(box: Box, form: LinearForm, open_rows: np.ndarray, floor: float = 0.1) -> np.ndarray:
-    """The axis where width times sum of |coefficient| over the open rows is largest, (batch,).
+def widest_influence(box: Box, form: LinearForm, open_rows: np.ndarray, favour: np.ndarray) -> np.ndarray:
+    """The axis where width times favour times sum of |coefficient| over the open rows is largest, (batch,).
 
-    Coefficients below `floor` times the largest of the box count as that floor, so that no wide axis is starved
-    (a small coefficient of a relaxation says little about the function).
+    Coefficients below FLOOR times the largest of the box count as that floor, so that no wide axis is starved
+    (a small coefficient of a relaxation says little about the function); so does favour below LEAST_FAVOUR.
     """
     influence = np.sum(np.abs(form.flat()) * open_rows[:, :, None], axis=1)
-    influence = np.maximum(influence, floor * np.max(influence, axis=1, keepdims=True))
-    return np.argmax((influence + 1e-300) * (box.upper - box.lower), axis=1)
+    influence = np.maximum(influence, FLOOR * np.max(influence, axis=1, keepdims=True)) + 1e-200
+    favour = np.maximum(favour, LEAST_FAVOUR * np.max(favour, axis=1, keepdims=True)) + 1e-50
+    return np.argmax(influence * favour * (box.upper - box.lower), axis=1)

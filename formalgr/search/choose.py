@@ -27,6 +27,13 @@ LAYER_OPERATIONS = 1 << 30
 SYSTEM_COPIES = 128
 """Bytes per U^2 of a folded system of U units: 4 hold it, the others make, reduce and bound it."""
 
+FEW_INPUTS = 32
+"""Boxes of more inputs are not halved but split by phases of units, which only a whole system knows."""
+
+LEAST_UNITS, FOLDINGS = 1024, 16
+"""Halving a box of a system of U units takes about U^2 operations for each unit, folding that half afresh an evaluation
+for each: beyond this many units, and U^2 beyond so many evaluations, afresh is cheaper."""
+
 PIECES = 16
 """The share of the memory that one piece of work may take: several are alive at once."""
 
@@ -57,7 +64,10 @@ def choose(graph: Graph, rows: Rows, memory_bytes: int, boxes: int = 32) -> Choi
     size = f"{sum(units):,} units, {_about(sum(graph.multiply_adds))} multiply-adds an evaluation"
     rest = f"({size}; {fitting} {'box' if fitting == 1 else 'boxes'} at a time)"
     if foldable(graph):
-        limits = FoldLimits(units=math.isqrt(memory_bytes // SYSTEM_COPIES), bytes=memory_bytes // PIECES)
+        most = math.isqrt(memory_bytes // SYSTEM_COPIES)
+        if graph.inputs <= FEW_INPUTS:
+            most = min(most, max(LEAST_UNITS, math.isqrt(FOLDINGS * sum(graph.multiply_adds))))
+        limits = FoldLimits(units=most, bytes=memory_bytes // PIECES)
         why = f"backward bounds on unstable units alone, up to {limits.units:,} of them {rest}"
         return Choice(FoldedRelaxer(graph, rows, limits), fitting, why)
     if sum(operations) <= BACKWARD_OPERATIONS:

@@ -4,6 +4,7 @@ In: Network, UnsafeSet, boxes. Out: verdict pieces for the pipeline. Trust: soun
 replayed points.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from formalgr.core.rounding import SOLVER_MARGIN
 from formalgr.core.verdict import Counterexample, Guarantee, Reason
 from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
+from formalgr.operators.linear_map import LinearMap
 from formalgr.search.cell import cell_program
 from formalgr.search.choose import bounder_of
 from formalgr.search.encoding import encode
@@ -62,8 +64,9 @@ def attack(network: Network, queries: list[Query], method: Attack, context: Cont
 
 
 def solvable(graph: Graph) -> bool:
-    """Whether a solver has a chance with the whole network written out."""
-    return sum(graph.multiply_adds) <= SOLVER_WEIGHTS
+    """Whether a solver has a chance with the whole network written out, zeros included."""
+    linear = (node for node in graph.nodes if isinstance(node.operator, LinearMap))
+    return sum(node.operator.terms * math.prod(node.shape) for node in linear) <= SOLVER_WEIGHTS
 
 
 def solve(

@@ -36,11 +36,11 @@ ROWS = rows_of(wrong_label(0, 3), NUMPY)
 MUCH = 1 << 32
 
 
-def _graph(side: int, channels: int, kind: str = "Relu") -> Graph:
-    """4 inputs -> an image -> convolution, activation, MaxPool -> 3 outputs."""
+def _graph(side: int, channels: int, kind: str = "Relu", inputs: int = 4) -> Graph:
+    """4 inputs (or as many as said) -> an image -> convolution, activation, MaxPool -> 3 outputs."""
     random = np.random.default_rng(side)
-    builder = GraphBuilder((1, 4))
-    last = builder.add("d", Dense(random.standard_normal((4, side * side)), random.standard_normal(side * side)), 0)
+    builder = GraphBuilder((1, inputs))
+    last = builder.add("d", Dense(random.standard_normal((inputs, side * side)), random.standard_normal(side**2)), 0)
     last = builder.add("image", Reshape((1, 1, side, side)), last)
     window = Window((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
     last = builder.add("c", Convolution(random.standard_normal((1, channels, 9)), None, window, (side, side)), last)
@@ -80,9 +80,15 @@ def test_a_wide_one_keeps_forward_bounds_where_backward_ones_cost_too_much(monke
     assert np.all(graph.evaluate(points) @ ROWS.matrix.T - ROWS.bounds >= lower - 1e-9)
 
 
+def test_boxes_of_few_inputs_are_folded_afresh_rather_than_carry_huge_systems():
+    wide, narrow = _graph(20, 3, inputs=4), _graph(20, 3, inputs=40)
+    assert choose(wide, ROWS, MUCH).relaxer.limits.units == 1024
+    assert choose(narrow, ROWS, MUCH).relaxer.limits.units > 1024
+
+
 def test_less_memory_makes_smaller_batches_and_systems():
     graph = _graph(20, 3)
-    much, little = choose(graph, ROWS, MUCH), choose(graph, ROWS, 1 << 27)
+    much, little = choose(graph, ROWS, MUCH), choose(graph, ROWS, 1 << 25)
     assert little.boxes < much.boxes
     assert little.relaxer.limits.units < much.relaxer.limits.units
     assert choose(graph, ROWS, 1).boxes == 1
