@@ -46,7 +46,7 @@ def measure(name: str, files: tuple[Path, Path], expected: str, seconds: float) 
     limit, data, checked, leaves = budget(), None, False, 0
     certifier = Certifier(model := model_bytes(network), property_.sha256)
     if outcome.verdict is Verdict.VIOLATED:
-        data = certifier.violated(property_.queries, outcome.counterexample.point)
+        data = certifier.violated(property_.queries, outcome.counterexample)
     elif outcome.verdict is Verdict.HOLDS:
         data = certifier.holds(property_.queries, limit)
     budget()

@@ -11,12 +11,11 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
-from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
+from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.graph.compose import write_composed
 from formalgr.graph.network import Network
 from formalgr.graph.onnx_file import read_bytes
@@ -81,11 +80,13 @@ class Certifier:
                 found[k] = None if proof is None else self._sealed([queries[k]], bits, proof)
         return found
 
-    def violated(self, queries: Sequence[Query], point: Sequence[Fraction]) -> bytes | None:
+    def violated(self, queries: Sequence[Query], found: Counterexample) -> bytes | None:
         """A certificate that the exact point violates one of the queries; None where the checker finds none."""
-        inside = [place for place, query in enumerate(queries) if query.box.contains(tuple(point))]
+        point = found.point
+        inside = [place for place, query in enumerate(queries) if query.box.contains(point)]
         for place in inside:
-            data = self._sealed(queries, PRECISIONS[0], [], [place, [str(x) for x in point]])
+            witness = {"witness": [place, [str(x) for x in point]], "float32": found.confirmed_float32}
+            data = self._sealed(queries, PRECISIONS[0], [], witness)
             if len(inside) == 1 or _accepts(self._model, data):
                 return data
         return None
@@ -119,14 +120,14 @@ class Certifier:
     def _body(self, query: Query) -> list:
         return [[str(x) for x in query.box.lower], [str(x) for x in query.box.upper], self._polytopes(query.unsafe)]
 
-    def _sealed(self, queries: Sequence[Query], bits: int, proof: list, witness: list | None = None) -> bytes:
+    def _sealed(self, queries: Sequence[Query], bits: int, proof: list, witness: dict | None = None) -> bytes:
         claim = {
             "model": self._digest,
             "property": self._source,
             "bits": bits,
             "outputs": queries[0].unsafe.outputs,
             "questions": [self._body(query) for query in queries],
-            "witness": witness,
+            **(witness or {"witness": None, "float32": None}),
         }
         return sealed([claim, *proof])
 
@@ -161,7 +162,7 @@ def certified(
             raise ModelError("certificates speak of one network in one file")
         certifier = Certifier(model := model_bytes(network), property_.sha256)
         if outcome.verdict is Verdict.VIOLATED:
-            data = certifier.violated(property_.queries, outcome.counterexample.point)
+            data = certifier.violated(property_.queries, outcome.counterexample)
         else:
             data = certifier.holds(property_.queries, budget)
         if checked:
@@ -203,7 +204,7 @@ def local_certificates(
     found = dict(zip(open_, certifier.each_holds([queries[k] for k in open_], budget), strict=True))
     for k, outcome in enumerate(outcomes):
         if k not in found:
-            found[k] = certifier.violated([queries[k]], outcome.counterexample.point)
+            found[k] = certifier.violated([queries[k]], outcome.counterexample)
     return model, [found[k] for k in range(len(outcomes))]
 
 

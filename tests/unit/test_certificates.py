@@ -26,7 +26,7 @@ from formalgr.verify.checker.integers import rational
 from formalgr.verify.checker.reading import read
 from formalgr.verify.grow import GrowOptions
 from formalgr.verify.pipeline import verify
-from tests.certificates import edited, fuzz, lines_of
+from tests.certificates import edited, fuzz, lines_of, replayed
 from tests.operator_rows import model_bytes
 from tests.random_networks import random_network
 from tests.random_queries import draw_case
@@ -73,6 +73,7 @@ def tree(absolute) -> bytes:
         "outputs": 1,
         "questions": [[["-1"], ["1"], [[[[[0, "1"]], "-1/1000", False]]]]],
         "witness": None,
+        "float32": None,
     }
     return sealed([claim, ["phase", 0, 0, 0], ["leaf", mix], ["leaf", mix]])
 
@@ -173,7 +174,7 @@ def test_random_queries_with_near_ties_are_certified_as_they_are_true():
                 assert question.truth is Verdict.HOLDS
                 proven += 1
             if question.witness is not None and not _enclosed(case.network.onnx()):
-                assert checker.check(certifier.violated([question.query], question.witness)).claim.witness
+                assert checker.check(certifier.violated([question.query], replayed(question.witness))).claim.witness
                 witnessed += 1
     assert proven >= 3 and witnessed >= 4
 
@@ -221,6 +222,7 @@ CHANGES = [
     ("a witness beside a proof", "goes on", lambda lines: (
         lines[0].__setitem__("witness", [0, ["-1/2000"]]),
         lines[0]["questions"][0][2][0][0].__setitem__(1, "1/1000"))),
+    ("a confirmation of no witness", "onnxruntime", lambda lines: lines[0].__setitem__("float32", True)),
     ("NaN", "p/q", lambda lines: lines[0]["questions"][0][0].__setitem__(0, "nan")),
     ("a float", "whole number", lambda lines: lines[0]["questions"][0][0].__setitem__(0, -1.0)),
     ("the end of floats", "whole number", lambda lines: _mix(2)(lines)[1][0].__setitem__(1, float("inf"))),

@@ -16,7 +16,7 @@ SCHEMA = "formalgr.certificate/1"
 LARGEST, LONGEST = 1 << 30, 1 << 23
 """Bytes of an unpacked payload, and of one line of it."""
 
-NUMBER = re.compile(r"-?[0-9]{1,4000}(/[1-9][0-9]{0,3999})?")
+NUMBER = re.compile(r"-?[0-9]{1,2000}(/[1-9][0-9]{0,1999})?")
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -50,7 +50,8 @@ class Question:
 class Claim:
     """Without `witness`: no input of any question has an unsafe output; else the input (question, point) has one.
 
-    model: SHA-256 of the ONNX file; source: that of the property file, if there was one.
+    model: SHA-256 of the ONNX file; source: that of the property file, if there was one; float32: whether onnxruntime
+    found the witness unsafe too (recorded, not checked).
     """
 
     model: str
@@ -59,6 +60,7 @@ class Claim:
     outputs: int
     questions: tuple[Question, ...]
     witness: tuple[int, tuple[Fraction, ...]] | None
+    float32: bool | None
 
 
 def expect(condition: bool, why: str) -> None:
@@ -130,17 +132,18 @@ def _lines(payload: bytes, size: int) -> Iterator[bytes]:
 
 
 def _claim(header) -> Claim:
-    names = ["model", "property", "bits", "outputs", "questions", "witness"]
+    names = ["model", "property", "bits", "outputs", "questions", "witness", "float32"]
     expect(type(header) is dict and list(header) == names, f"the claim does not consist of {', '.join(names)}")
-    model, source, bits, outputs, questions, witness = header.values()
+    model, source, bits, outputs, questions, witness, float32 = header.values()
     right = [type(x) is str and DIGEST.fullmatch(x) is not None for x in (model, source)]
     expect(right[0] and (right[1] or source is None), "the claim names no SHA-256")
+    expect(float32 is None or (type(float32) is bool and witness is not None), "what onnxruntime said is no answer")
     whole(bits, 16, 4097, "the precision"), whole(outputs, 1, 1 << 20, "the number of outputs")
     read = tuple(question(one, outputs) for one in listed(questions, "the questions"))
     if witness is not None:
         place = whole(listed(witness, "the witness", 2)[0], 0, len(read), "the question of the witness")
         witness = place, tuple(map(_number, listed(witness[1], "the witness", len(read[place].low))))
-    return Claim(model, source, bits, outputs, read, witness)
+    return Claim(model, source, bits, outputs, read, witness, float32)
 
 
 def question(body, outputs: int) -> Question:
