@@ -22,7 +22,7 @@ from formalgr.report.latent_map import REACH, latent_map, proven_frontier_plot
 from formalgr.report.mass import mass_document, mass_sentences, mass_table
 
 STEPS = 20
-"""With --max-epsilon bounds are given at so many radii besides 0."""
+"""With --mass --max-epsilon bounds are given at so many radii besides 0."""
 
 
 def run_mass(session: Session, study: Study) -> int:
@@ -37,7 +37,8 @@ def run_mass(session: Session, study: Study) -> int:
         check_folder(args.out)
     if args.mass and args.hybrid:
         raise UsageError("--hybrid samples what --mass leaves open: give one of them")
-    radii = () if args.max_epsilon is None else [Fraction(args.max_epsilon) * k / STEPS for k in range(STEPS + 1)]
+    cap = None if args.hybrid else args.max_epsilon
+    radii = () if cap is None else [Fraction(cap) * k / STEPS for k in range(STEPS + 1)]
     options = MassOptions(gap=args.gap, delta=args.delta, directory=args.out, radii=radii, branch=local.branch)
     with session.display() as display:
         if args.mass:
