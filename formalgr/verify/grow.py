@@ -144,7 +144,7 @@ class Grower:
         near = ~np.any(self._unsafe.open_polytopes(found.minima + MARGIN * size), axis=1)
         form = LinearForm(found.forms[:, :, 1:], found.forms[:, :, 0], MARGIN * size)
         rows = still[:, self._unsafe.owners].astype(np.float64)
-        axes = widest_influence(box, form, rows)
+        axes = widest_influence(box, form, rows, np.ones(box.lower.shape, dtype=np.float64))
         cut, closed = contract(box, form, found.minima, still, self._unsafe)
         for k, node in enumerate(nodes):
             node.units = int(found.units[k])

@@ -301,3 +301,32 @@ def test_random_edits_are_never_believed_unless_true():
     """A part of `python -m tests.crosscheck.certificate_fuzz`: sealed again, judged by exact enumeration."""
     tally = fuzz(seed=3, edits=120)
     assert tally.edits >= 120 and not tally.wrong and tally.unknown <= 16
+
+
+def test_models_that_mean_something_else_are_unreadable(absolute):
+    """Weights in other files, random Dropout, old opsets, normalisation by element: nothing is guessed."""
+    import onnx
+
+    def changed(edit) -> bytes:
+        model = onnx.load_model_from_string(absolute)
+        edit(model)
+        return model.SerializeToString()
+
+    def elsewhere(model):
+        model.graph.initializer[0].external_data.add(key="location", value="../../etc/passwd")
+
+    def dropout(model):
+        model.graph.node[1].op_type = "Dropout"
+        model.graph.node[1].input.extend(["d", "d"])
+
+    edits = {
+        "other files": elsewhere,
+        "opsets": lambda model: setattr(model.opset_import[0], "version", 6),
+        "not certified": lambda model: setattr(model.graph.node[1], "op_type", "Tanh"),
+        "options": dropout,
+        "one input": lambda model: model.graph.input.add(name="z"),
+        "nothing|options|read": lambda model: model.graph.node[1].input.__setitem__(0, "nobody"),
+    }
+    for words, edit in edits.items():
+        with pytest.raises(Unreadable, match=words):
+            read(changed(edit), False)

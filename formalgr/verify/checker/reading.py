@@ -78,7 +78,11 @@ def read(data: bytes, ordered: bool) -> tuple[Program, int]:
     import onnx
 
     try:
-        return _Reader(onnx.load_model_from_string(data).graph).program(ordered)
+        model = onnx.load_model_from_string(data)
+        versions = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+        if len(versions) != 1 or not versions <= set(range(8, 23)):
+            raise Unreadable(f"the model names opsets {sorted(versions)}; one from 8 to 22 is read")
+        return _Reader(model.graph).program(ordered)
     except Unreadable:
         raise
     except Exception as error:  # protobuf and numpy raise anything on files that are damaged or mean something else
@@ -91,6 +95,8 @@ class _Reader:
     def __init__(self, graph):
         from onnx import numpy_helper
 
+        if any(tensor.external_data for tensor in graph.initializer):
+            raise Unreadable("the model keeps weights in other files")
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         entries = [value for value in graph.input if value.name not in self.constants]
         if len(entries) != 1 or len(graph.output) != 1 or graph.sparse_initializer:
@@ -119,13 +125,14 @@ class _Reader:
         from onnx import numpy_helper
 
         kind, attributes = node.op_type, _attributes(node)
-        if kind == "Constant" and "value" in attributes:
+        if kind == "Constant" and "value" in attributes and not attributes["value"].external_data:
             self.constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
             return
         arguments = [self.tensors.get(name, self.constants.get(name)) for name in node.input]
         missing = [name for name, value in zip(node.input, arguments, strict=True) if name and value is None]
         first = next((value for value in arguments if isinstance(value, tuple)), None)
-        strange = attributes.get("training_mode") or attributes.get("allowzero") or any(node.output[1:])
+        strange = attributes.get("training_mode") or attributes.get("allowzero") or not attributes.get("spatial", 1)
+        strange = strange or any(node.output[1:]) or (kind == "Dropout" and len(arguments) > 2)
         if missing or first is None or strange or node.domain not in ("", "ai.onnx"):
             raise Unreadable(f"a {kind} of constants, of other domains or with options is not certified {missing}")
         if kind in MOVES:
@@ -231,11 +238,15 @@ class _Reader:
         x = self._scaled(x, ONE, -finite(mean).reshape(axes))
         ends = (np.broadcast_to(part.reshape(axes), x[1].shape).reshape(-1) for part in (integers(factors), shift))
         factor, (offset, divisor) = next(ends), dyadic(finite(next(ends)))
+        if unit % divisor:
+            raise Unreadable("a BatchNormalization with shifts too close to 0")
         return self._make(Blend((x[0],), x[1].reshape(-1), factor, offset * (unit // divisor), unit, slack), x[1].shape)
 
     def _conv(self, attributes, x, weights, bias=ZERO):
         groups, rank = attributes.get("group", 1), weights.ndim - 2
         gather, places = self._windows(x, weights.shape[2:], attributes)
+        if len(gather) != groups * weights.shape[1] or len(weights) % groups:
+            raise Unreadable("a Conv whose weights do not fit its channels")
         gather = gather.reshape(groups, prod(weights.shape[1:]), -1)
         matrices, shift = weights.reshape(groups, len(weights) // groups, -1), np.reshape(bias, (-1, *(1,) * rank))
         return self._products(x, matrices, shift, (1, len(weights), *places), gather)
