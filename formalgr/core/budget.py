@@ -13,6 +13,10 @@ def processor_seconds() -> float:
     return time.process_time()
 
 
+class OutOfTime(Exception):
+    """Work was given up in the middle because its budget is spent."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """A deadline: `limit_seconds` from `start` on the injected `clock`; infinite by default.
@@ -44,6 +48,11 @@ class Budget:
     def expired(self) -> bool:
         """Whether nothing is left."""
         return self.elapsed >= self.limit_seconds
+
+    def check(self) -> None:
+        """Raises OutOfTime when nothing is left."""
+        if self.expired:
+            raise OutOfTime
 
     def within(self, limit_seconds: float) -> "Budget":
         """A budget that starts now and ends after `limit_seconds` or with this one, whichever is first."""

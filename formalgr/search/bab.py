@@ -13,7 +13,7 @@ import numpy as np
 from formalgr.bounds.base import rows_of
 from formalgr.core.arrays import NUMPY, Arrays, to_numpy
 from formalgr.core.box import Box
-from formalgr.core.budget import Budget
+from formalgr.core.budget import Budget, OutOfTime
 from formalgr.core.linear import LinearForm
 from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph
@@ -124,7 +124,7 @@ class BranchAndBound:
 
     def run(self, box: Box, helpers: Helpers, budget: Budget) -> SearchResult:
         """Decide every query (one box each); a query is PROVEN only when nothing of its box is left."""
-        number = len(box)
+        number, self._choice = len(box), self._choice.until(budget)
         result = SearchResult(
             np.zeros(number, dtype=np.int64),
             [None] * number,
@@ -168,6 +168,8 @@ class BranchAndBound:
         started = budget.elapsed
         try:
             children, cells = self._step(chunk, helpers, result)
+        except OutOfTime:
+            return
         except MemoryError:
             children = cells = None
         if cells is None:

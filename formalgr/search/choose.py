@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from formalgr.bounds.base import Rows
 from formalgr.bounds.crown import CrownBounder
+from formalgr.core.budget import Budget
 from formalgr.graph.graph import Graph
 from formalgr.operators.linear_map import LinearMap
 from formalgr.search.fold import FoldLimits, foldable
@@ -45,6 +46,12 @@ class Choice:
     relaxer: Relaxer
     boxes: int
     why: str
+
+    def until(self, budget: Budget) -> "Choice":
+        """The same, giving up in the middle of a box when the budget is spent, where a box may take long."""
+        if not isinstance(self.relaxer, FoldedRelaxer):
+            return self
+        return replace(self, relaxer=replace(self.relaxer, limits=replace(self.relaxer.limits, budget=budget)))
 
     def smaller(self) -> "Choice | None":
         """The same with a fraction of the memory; None when there is nothing left to save."""

@@ -16,6 +16,7 @@ from formalgr.bounds.folded import WIDE, Backward
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
+from formalgr.core.budget import Budget
 from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
 from formalgr.core.linear import Interval, check_bounds
 from formalgr.core.rounding import SLACK, dtype_name, gamma, is_exact_difference, underflow
@@ -50,11 +51,13 @@ class FoldLimits:
     """At most `units` units of a system, and about `bytes` for what is made besides it in one piece.
 
     Where more units are unstable, those with the widest relaxation are kept; the others become their chords with an
-    error radius, which no smaller box of the system makes smaller.
+    error radius, which no smaller box of the system makes smaller. Raises OutOfTime between pieces when the budget is
+    spent.
     """
 
     units: int = 1 << 20
     bytes: int = 1 << 28
+    budget: Budget = Budget()
 
 
 ANY_SIZE = FoldLimits()
@@ -191,6 +194,7 @@ class _Folder:
         lower, upper = arrays_of.copy(lower), arrays_of.copy(upper)
         at_once = max(1, self.limits.bytes // (96 * self.batch * self.symbols))
         for first in range(0, units.shape[1], at_once):
+            self.limits.budget.check()
             piece = slice(first, first + at_once)
             block = self.rows(value, units[:, piece])
             low, high = self.backward.bounds(block, size_of(block, self.system.reach), self.box)
@@ -327,6 +331,7 @@ def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE, limits: FoldLim
     folder = _Folder(graph, box, narrow, limits)
     values: list[_Value | None] = [folder.input()]
     for index, node in enumerate(graph.nodes, start=1):
+        limits.budget.check()
         inputs = [values[i] for i in node.inputs]
         if isinstance(node.operator, LinearMap):
             values.append(folder.linear(node.operator, inputs))

@@ -130,9 +130,9 @@ class _Hungry(Relaxer):
         return self.inner.descend(state)
 
 
-def _run(engine, box) -> tuple:
+def _run(engine, box, budget=None) -> tuple:
     helpers = Helpers(lambda *_: False, lambda *_: State.OPEN, lambda queries, *_: np.zeros(len(queries), bool), id)
-    return engine.run(box, helpers, Budget())
+    return engine.run(box, helpers, budget or Budget())
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -149,6 +149,16 @@ def test_running_out_of_memory_halves_the_batch(most):
     result = _run(engine, box)
     assert result.states.tolist() == truth.states.tolist()
     assert max(hungry.sizes) > most and set(hungry.sizes[-5:]) <= set(range(most + 1))
+
+
+@pytest.mark.parametrize("looks", range(1, 9))
+def test_a_box_is_given_up_in_the_middle_when_time_is_up(looks):
+    """The clock advances with every look at it: wherever the budget ends, the query ends as a timeout."""
+    clock = iter(range(10**6))
+    engine = BranchAndBound(_graph(6, 2), wrong_label(0, 3), BranchOptions())
+    result = _run(engine, Box(-np.ones((1, 4)), np.ones((1, 4))), Budget(float(looks), lambda: float(next(clock))))
+    assert (result.states.tolist(), result.reasons) == ([State.GIVEN_UP], [Reason.TIMEOUT])
+    assert next(clock) < 20 and result.boxes.tolist() == [0]
 
 
 def test_a_box_that_does_not_fit_is_unknown():
