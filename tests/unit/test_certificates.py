@@ -17,15 +17,20 @@ from formalgr.cli.main import main
 from formalgr.core.budget import Budget
 from formalgr.core.exact import fraction, rational_array
 from formalgr.core.verdict import Guarantee, Verdict
+from formalgr.global_robustness.prior import LatentPrior
+from formalgr.graph.compose import compose
 from formalgr.graph.network import load
+from formalgr.spec.query import Query
+from formalgr.spec.robustness import latent_ball, wrong_label
 from formalgr.spec.vnnlib_reader import read_vnnlib
-from formalgr.verify.certificate import Certifier, certified, sealed
-from formalgr.verify.checker import Checker, Rejected, Unreadable
+from formalgr.verify.certificate import Certifier, certified, local_certificates, sealed
+from formalgr.verify.checker import Checker, Rejected, Unreadable, integers
 from formalgr.verify.checker.claim import SCHEMA
 from formalgr.verify.checker.integers import rational
 from formalgr.verify.checker.reading import read
 from formalgr.verify.grow import GrowOptions
-from formalgr.verify.pipeline import verify
+from formalgr.verify.options import VerifyOptions
+from formalgr.verify.pipeline import verify, verify_batch
 from tests.certificates import edited, fuzz, lines_of, replayed
 from tests.operator_rows import model_bytes
 from tests.random_networks import random_network
@@ -33,6 +38,7 @@ from tests.random_queries import draw_case
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "properties" / "digits_3.onnx"
+DIGITS = ROOT / "networks" / "digits"
 PROVEN, VIOLATED = (ROOT / "properties" / f"digits_3_z0_eps{eps}.vnnlib" for eps in ("0.05", "2"))
 
 
@@ -330,3 +336,26 @@ def test_models_that_mean_something_else_are_unreadable(absolute):
     for words, edit in edits.items():
         with pytest.raises(Unreadable, match=words):
             read(changed(edit), False)
+
+
+def test_without_flint_the_answers_are_the_same(monkeypatch, absolute, tree, proof):
+    """Python's own numbers: slower, the same proofs and the same refusals."""
+    monkeypatch.setattr(integers, "flint", None)
+    assert Checker(absolute).check(tree).leaves == 2
+    assert Checker(MODEL.read_bytes()).check(proof).leaves == 1
+    with pytest.raises(Rejected, match="not exclude"):
+        Checker(absolute).check(edited(tree, lambda lines: lines[0]["questions"][0][0].__setitem__(0, "-3")))
+    point = [Fraction(1, 3)]
+    assert read(absolute, False)[0].at(point) == [Fraction(1, 3)]
+
+
+def test_exact_in_batches_speaks_of_the_composed_file():
+    """As `formalgr global --require exact` asks: every verdict of a composed network has been checked."""
+    network = compose(load(DIGITS / "g_3.onnx"), load(DIGITS / "c_32_32.onnx"))
+    latents = LatentPrior(network.graph.inputs).at(0, 3, (0, 1))
+    queries = [Query(latent_ball(z, Fraction(eps)), wrong_label(3, 10)) for z in latents for eps in ("1/50", "4")]
+    outcomes = verify_batch(network, queries, VerifyOptions(require=Guarantee.EXACT))
+    assert [o.verdict for o in outcomes] == [Verdict.HOLDS, Verdict.VIOLATED] * 2
+    assert {o.guarantee for o in outcomes} == {Guarantee.EXACT}
+    model, found = local_certificates(network, queries, outcomes, Budget())
+    assert [Checker(model).check(data).claim.witness is None for data in found] == [True, False] * 2
