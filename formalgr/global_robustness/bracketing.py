@@ -23,8 +23,8 @@ UNIT = 50
 FIRST_SECONDS = 0.05
 """Of a sample's time in the first round, besides attacks and root bounds; each later round allows four times that."""
 
-SMALL = Fraction(1, 8)
-"""The radius that is tried on all samples first, as a share of the cap: most of them are proven there at once."""
+SMALL = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 8))
+"""Radii that are tried on all samples first, as shares of the cap: many of them are proven there at once."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,10 @@ class Refinement(Iterator[BracketUnit]):
 
     def __next__(self) -> BracketUnit:
         if not self._budget.expired:
-            small = [SMALL * self._options.max_epsilon]
+            cap = self._options.max_epsilon
             stages = (
                 lambda: self._untried(self._radii),
-                lambda: self._untried(small),
+                *(lambda share=share: self._untried([share * cap]) for share in SMALL),
                 lambda: self._open_at(self._radii),
                 self._wide,
             )
@@ -230,12 +230,14 @@ class Refinement(Iterator[BracketUnit]):
                     yield self._next(label, k, radius), radius, label, k
 
     def _wide(self) -> Iterator[tuple]:
-        """The same, without a radius, of samples whose brackets are wider than asked for lack of time."""
-        return (
-            (self._next(label, k, None), None, label, k)
-            for label, k, one in self._idle()
-            if one.reason is Reason.TIMEOUT
-        )
+        """The same of samples whose brackets are wider than asked for lack of time.
+
+        Where attacks found nothing the next question is about the cap itself; else the bracket's pace chooses (None).
+        """
+        for label, k, one in self._idle():
+            if one.reason is Reason.TIMEOUT:
+                radius = self._options.max_epsilon if one.attacked and one.upper is None else None
+                yield self._next(label, k, radius), radius, label, k
 
     def _idle(self) -> Iterator[tuple[int, int, BracketRecord]]:
         """Samples that nobody works on and whose brackets are not closed."""

@@ -250,7 +250,8 @@ def _count(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult,
 def _decide(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult, list[SampleRecord]]]:
     """Check samples until every class is decided, or nothing more can decide it."""
     options = claim.options
-    classes = {label: ClassProgress(label, claim.test, options.local.seconds_per_query) for label in claim.study.classes}
+    limit = options.local.seconds_per_query
+    classes = {label: ClassProgress(label, claim.test, limit) for label in claim.study.classes}
     schedule = Schedule(classes, budget)
     for record in book.known.values():
         classes[record.label].take(record, None)
