@@ -26,6 +26,7 @@ COMMANDS = {
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "experiment": ("experiment", "the experiments of the source papers, with pictures: experiment NAME"),
     "report": ("report_", "results as one HTML page"),
+    "twin": ("twin", "how far can an output change between two inputs that lie close together?"),
     "compose": ("compose", "write classifier-after-generator as one ONNX file"),
     "info": ("info", "what a network or a property file holds"),
     "supports": ("supports", "what this version can read"),

@@ -1,0 +1,124 @@
+"""`formalgr twin`: how far can an output change between two inputs that lie close together?
+
+In: Session. Out: the bracket, the pair, exit code. Trust: as verify/twin (ends are rounded outward).
+"""
+
+import math
+from fractions import Fraction
+
+from formalgr.cli import options
+from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
+
+DESCRIPTION = """
+Global robustness of Katz et al. 2017 on a domain D: do all x, x' of D with ||x - x'|| <= delta (L-infinity) give
+outputs that differ by less than epsilon, each of them? What is printed is a bracket of the largest change."""
+
+EPILOG = """
+what the numbers mean
+  bracket  lower .. upper: some pair changes an output by `lower` or more (it was replayed), none by more than `upper`
+           (proven); it narrows with time, and both ends always hold
+  with --epsilon: unsat when the upper end is below it, sat when the lower end reaches it, else unknown
+
+examples
+  formalgr twin network.onnx --domain property.vnnlib --delta 0.01
+  formalgr twin network.onnx --domain=-2,2 --delta 0.05 --epsilon 1 --timeout 60 --json"""
+
+
+def add_arguments(parser: options.Parser) -> None:
+    """Declare the options."""
+    parser.add_argument("network", metavar="NET.onnx", help="the network, also .gz")
+    parser.add_argument(
+        "--domain", required=True, metavar="D", help="a property whose input box is the domain, or LOW,HIGH for all"
+    )
+    parser.add_argument("--delta", type=options.radius, required=True, metavar="D", help="largest distance of a pair")
+    parser.add_argument("--epsilon", type=options.radius, metavar="E", help="decide whether every change is below E")
+    parser.add_argument(
+        "--tolerance", type=options.share, default=0.1, metavar="T", help="relative width wanted (default 0.1)"
+    )
+    parser.add_argument("--timeout", type=options.seconds, default=60.0, metavar="S", help="time limit (default 60)")
+    parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
+    options.add_run_options(parser)
+
+
+def run(session: Session) -> int:
+    """Bracket, print."""
+    from formalgr.graph.network import load
+    from formalgr.report import json as report_json
+    from formalgr.verify.options import VerifyOptions
+    from formalgr.verify.twin import TwinOptions, change_bracket
+
+    args = session.args
+    epsilon = None if args.epsilon is None else Fraction(args.epsilon)
+    settings = TwinOptions(tolerance=args.tolerance, epsilon=epsilon, local=VerifyOptions(seed=args.seed))
+    network = load(args.network, keep_softmax=True)
+    domain, sources = _domain(args.domain, network.graph.inputs)
+    with session.display() as display:
+        found = change_bracket(network, domain, args.delta, settings, session.budget, display)
+    word = "unknown"
+    if epsilon is not None:
+        word = "unsat" if found.upper < epsilon else "sat" if found.lower >= epsilon else "unknown"
+    if args.json:
+        provenance = report_json.Provenance(
+            sources=(*network.sources, *sources), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
+        )
+        session.result(report_json.text(_document(found, word if epsilon is not None else None, provenance)))
+    else:
+        session.result(_text(found, word if epsilon is not None else None))
+    session.hint(f"{found.parts} parts of the domain, {session.budget.elapsed:.1f} s")
+    return session.exit_code(word if epsilon is not None else "certified" if found.reason is None else "unknown")
+
+
+def _domain(text: str, inputs: int):
+    """The box of the inputs and the files that it comes from. Raises UsageError for what is neither."""
+    from formalgr.core.box import RationalBox
+    from formalgr.spec.vnnlib_reader import read_vnnlib
+
+    if text.lower().endswith((".vnnlib", ".vnnlib.gz")):
+        property_ = read_vnnlib(text)
+        boxes = {query.box for query in property_.queries}
+        if len(boxes) != 1 or property_.wiring is not None:
+            raise UsageError(f"{text} has {len(boxes)} input boxes; a domain is one box of one network's inputs")
+        return boxes.pop(), (property_,)
+    low, comma, high = text.partition(",")
+    try:
+        ends = Fraction(low), Fraction(high)
+    except (ValueError, ZeroDivisionError):
+        comma = ""
+    if not comma:
+        raise UsageError(f"--domain takes a property (.vnnlib) or LOW,HIGH, got {text!r}")
+    return RationalBox((ends[0],) * inputs, (ends[1],) * inputs), ()
+
+
+def _document(found, word: str | None, provenance) -> dict:
+    """The bracket (schema formalgr.twin/1)."""
+    from formalgr.core.rounding import nearest_down, nearest_up
+    from formalgr.report.words import GUARANTEES
+
+    pair = None
+    if found.first is not None:
+        pair = {"first": [float(x) for x in found.first], "second": [float(x) for x in found.second]}
+    return {
+        "schema": "formalgr.twin/1",
+        "verdict": word,
+        "guarantee": GUARANTEES[found.guarantee],
+        "lower": nearest_down(found.lower),
+        "upper": nearest_up(found.upper),
+        "output": found.label,
+        "pair": pair,
+        "why": None if found.reason is None else found.reason.value,
+        "parts": found.parts,
+        "seconds": {"total": provenance.seconds},
+        **provenance.keys(),
+    }
+
+
+def _text(found, word: str | None) -> str:
+    scale = 10**6
+    ends = f"{math.floor(found.lower * scale) / scale:.6f} .. {math.ceil(found.upper * scale) / scale:.6f}"
+    lines = [] if word is None else [word]
+    lines.append(f"largest change of an output: {ends}")
+    if found.first is not None:
+        lines.append(f"output {found.label} changes most, between")
+        lines += [" ".join(f"{float(x):.9g}" for x in point) for point in (found.first, found.second)]
+    return "\n".join(lines)
