@@ -122,6 +122,7 @@ def frontier(
         "samples": options.samples,
         "seed": options.seed,
         "classifiers": options.classifiers,
+        "radii": [str(radius) for radius in options.radii],  # bounds at one radius hold for one chosen beforehand
         "latents": {str(label): digest for label, digest in digests.items()},
         "rule": "frontier",
     }

@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_and_bounds_only_get_tighter(square, found, tmp_pa
         before = now
     (end,) = run(square, directory=tmp_path).classes
     assert end.closed == NUMBER and all(end.band.upper(x) <= before.upper(x) for x in grid)
-    for changed in ({"samples": 61}, {"seed": 6}):
+    for changed in ({"samples": 61}, {"seed": 6}, {"radii": ("0.1",)}):
         with pytest.raises(Refused, match="use the same settings or another --out"):
             run(square, directory=tmp_path, **changed)
 
