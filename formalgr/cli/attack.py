@@ -19,7 +19,7 @@ before it counts; that none is found proves nothing (`formalgr global` proves)."
 EPILOG = """
 what the numbers mean
   wrong at z  samples that are misclassified at the sampled latent itself: no pair is looked for
-  tried       samples that are right at z
+  tried       samples that are right at z, and sure enough (--confidence)
   found       those of the tried with a replayed z' in the ball
   pairs/s     found pairs per second of attack, replay included
   Pairs are wrong over the reals; what onnxruntime says of them in float32 is written beside each.

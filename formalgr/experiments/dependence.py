@@ -16,6 +16,7 @@ from formalgr.core.errors import UsageError
 from formalgr.experiments.labelled import Labelled
 from formalgr.global_robustness.compare import Answers, Discordant, difference, discordant, fails_less
 from formalgr.global_robustness.frontier import Interval
+from formalgr.global_robustness.multiplicity import holm
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ def dependence(first: Sequence[Labelled], second: Sequence[Labelled], alpha: flo
             raise UsageError(f"the generators of class {one.label} take different latents; the sizes must be equal")
     rows = [_pairing(one.label, [one], [other], alpha) for one, other in zip(first, second, strict=True)]
     return rows if len(rows) == 1 else [*rows, _pairing(None, first, second, alpha)]
+
+
+def differing(rows: Sequence[Pairing], alpha: float) -> list[int]:
+    """The classes in which the sets surely differ, all of them together at confidence 1 - alpha (Holm)."""
+    classes = [row for row in rows if row.label is not None]
+    kept = holm([row.p_value for row in classes], alpha)
+    return [row.label for row, holds in zip(classes, kept, strict=True) if holds]
 
 
 def _pairing(label: int | None, first: Sequence[Labelled], second: Sequence[Labelled], alpha: float) -> Pairing:

@@ -15,7 +15,7 @@ from formalgr.experiments.confidence import above_levels, grades_form, sheet, un
 from formalgr.experiments.continuity import movement
 from formalgr.experiments.correctness import correctness
 from formalgr.experiments.datasets import Pictures, read_pictures
-from formalgr.experiments.dependence import dependence
+from formalgr.experiments.dependence import dependence, differing
 from formalgr.experiments.fgsm import steps
 from formalgr.experiments.labelled import labelled, sampled
 from formalgr.experiments.outliers import outliers
@@ -163,6 +163,7 @@ def test_dependence_is_the_exact_paired_test(tmp_path):
     assert min(only) > 10 and row.p_value == pytest.approx(binomtest(min(only), sum(only)).pvalue, rel=1e-6)
     truth = norm.cdf(2) - norm.cdf(-2), norm.cdf(1.75) - norm.cdf(-2.25)
     assert row.difference.lower <= (truth[1] - truth[0]) * truth[0] <= row.difference.upper
+    assert differing([row], 0.01) == [1] and differing([row], 1e-3) == []  # p is 0.00117
     (same,) = dependence(one, one, 1e-3)
     assert same.p_value == 1.0 and same.difference.lower <= 0.0 <= same.difference.upper
     with pytest.raises(UsageError, match="same classes"):
@@ -345,5 +346,5 @@ def test_folders_that_cannot_be_written(name, capsys, tmp_path):
 def test_a_class_without_a_generator(name, capsys, tmp_path):
     words = ["experiment", name, "--generator", str(tmp_path / "g_{class}.onnx"), "--out", str(tmp_path / "out")]
     assert main(words) == 3
-    assert "no such file (the generator of class" in capsys.readouterr().err
+    assert "no such file (the generator of class 0)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -4,7 +4,6 @@ In: Session. Out: difference.png, result.json, table. Trust: as experiments/depe
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from formalgr.cli import options
 from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
@@ -21,6 +20,7 @@ what the numbers mean
   only one    latents on which only the first, only the second is wrong
   p           probability of so uneven a split, or a more uneven one, if both fail equally often (exact McNemar test)
   difference  bounds of P(first wrong) - P(second wrong) at confidence 1 - alpha; a row each, not all rows at once
+  differ      classes whose p is small enough even though all classes are looked at (Holm's correction)
 
 examples
   formalgr experiment dependence
@@ -41,7 +41,7 @@ def add_arguments(parser: options.Parser) -> None:
 def run(session: Session) -> int:
     """Label the same latents through both sets, test, draw."""
     from formalgr.cli.shipped import digits
-    from formalgr.experiments.dependence import dependence
+    from formalgr.experiments.dependence import dependence, differing
     from formalgr.experiments.labelled import sampled
     from formalgr.global_robustness.study_file import PLACE
     from formalgr.report.charts import Axes, bars
@@ -52,8 +52,7 @@ def run(session: Session) -> int:
     if given.other is None:
         half_a, half_b = (str(digits() / f"half_{half}_{PLACE}.onnx") for half in "ab")
         first = given.generator or half_a if given.study is None else given.generator
-        labels = given.labels or tuple(k for k in range(10) if Path(half_b.replace(PLACE, str(k))).is_file())
-        session = replace(session, args=_with(given, generator=first, other=half_b, labels=labels))
+        session = replace(session, args=_with(given, generator=first, other=half_b))
     session, study = prepared(session, SAMPLES)
     args = session.args
     second_session, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)
@@ -67,8 +66,9 @@ def run(session: Session) -> int:
         (row.difference.lower, (row.wrong[0] - row.wrong[1]) / row.pairs.samples, row.difference.upper) for row in rows
     ]
     axes = Axes(f"P(first wrong) - P(second wrong), bounds at confidence {confidence} each", "class", "difference")
-    last = rows[-1]
-    differ = last.p_value <= args.alpha
+    last, differ = rows[-1], differing(rows, args.alpha)
+    whose = f"class {names[-1]}" if last.label is not None else "the mean over classes"
+    told = f"The generators differ for class {', '.join(map(str, differ))}" if differ else "No difference is shown"
     findings = Findings(
         columns=("class", "n", "wrong", "only one", "p", "difference"),
         rows=[
@@ -83,11 +83,15 @@ def run(session: Session) -> int:
             for name, row in zip(names, rows, strict=True)
         ],
         sentences=[
-            f"{'The generators differ' if differ else 'No difference is shown'} at level {args.alpha:g} "
-            f"({names[-1] if last.label is None else 'class ' + names[-1]}: p = {last.p_value:.2g}); the difference is "
+            f"{told} at level {args.alpha:g} (Holm's correction over the classes); for {whose} the difference is "
             f"within {signed_bounds_text(last.difference.lower, last.difference.upper)} at confidence {confidence}."
         ],
-        body={"alpha": args.alpha, "confidence": 1.0 - args.alpha, "rows": [row.to_json() for row in rows]},
+        body={
+            "alpha": args.alpha,
+            "confidence": 1.0 - args.alpha,
+            "rows": [row.to_json() for row in rows],
+            "differ": differ,
+        },
         sources=[*sources_of(study), *sources_of(other)],
         pictures={"difference.png": lambda path: bars(path, names, drawn, axes)},
         word="refuted" if differ else "undecided",
