@@ -170,8 +170,8 @@ def _record(label: int, index: int, bracket: RadiusBracket) -> BracketRecord:
 class Refinement(Iterator[BracketUnit]):
     """Which samples to bracket next. It may have none now and more after `take` (runs.workers asks again).
 
-    First all of them are checked cheaply at the radii of interest and at parts of the cap; then what is open at the radii of
-    interest gets more and more time; then the brackets that are wider than asked do.
+    First all of them are checked cheaply at the radii of interest and at parts of the cap; then what is open at the
+    radii of interest gets more and more time; then the brackets that are wider than asked do.
     """
 
     def __init__(
