@@ -183,7 +183,7 @@ class Refinement(Iterator[BracketUnit]):
     ):
         self.records = {label: list(found) for label, found in records.items()}
         self._options = options
-        self._radii = [radius for radius in sorted(set(radii)) if radius <= options.max_epsilon]
+        self._radii = sorted(set(radii))
         self._budget = budget
         self._waiting: set[tuple[int, int]] = set()
         self._seconds: dict[tuple, float] = {}  # what each (class, index, radius) was last allowed; None: the bracket

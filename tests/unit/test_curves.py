@@ -188,6 +188,8 @@ def test_frontier_is_asked_in_python(square, tmp_path):
             formalgr.frontier(square, 0.25, **wrong)
     with pytest.raises(UsageError, match="alpha must be in"):
         formalgr.frontier(square, 0.25, alpha=0.0)
+    with pytest.raises(UsageError, match="epsilon = 0.3 lies beyond the largest radius, 0.25"):
+        formalgr.frontier(square, 0.25, radii=(0.3,))
 
 
 def test_frontier_on_the_command_line(square, capsys, tmp_path):
