@@ -134,7 +134,11 @@ def difference_graph(graph: Graph, bounds: NodeBounds) -> Graph:
             least, largest = operator.float32_slopes(box.lower, box.upper)
             operator = Sector(least, np.maximum(least, largest))
         else:
-            raise ModelError(f"{type(operator).__name__} (node {node.name}) is neither linear nor an activation")
+            kind = type(operator).__name__
+            raise ModelError(
+                f"{kind} (node {node.name}) is neither linear nor an activation: changes are bounded for networks of "
+                "linear layers and activations only"
+            )
         nodes.append(Node(node.name, operator, node.inputs, node.shape))
     return Graph(graph.input_shape, tuple(nodes))
 

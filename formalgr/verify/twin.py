@@ -23,7 +23,7 @@ from formalgr.attacks.replay import Replayer
 from formalgr.bounds.difference import largest_changes
 from formalgr.core.box import RationalBox, inward_float32, outward
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError, UsageError
+from formalgr.core.errors import ModelError, Unbounded, UsageError
 from formalgr.core.linear import Interval
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
@@ -91,7 +91,8 @@ def change_bracket(
 ) -> ChangeBracket:
     """The bracket over all pairs of the domain at most `delta` apart; a spent budget leaves the best one so far.
 
-    Raises UsageError for delta 0 or an empty domain, ModelError when the domain does not fit the network.
+    Raises UsageError for delta 0 or an empty domain, ModelError when the domain does not fit the network or an operator
+    is neither linear nor an activation, Unbounded when an output has no finite bounds.
     """
     twin = _Twin(network, domain, radius_of(delta), options or TwinOptions(), budget or Budget())
     twin.attack()
@@ -150,6 +151,8 @@ class _Twin:
         here, there = (self._outputs(boxes) for boxes in (firsts, seconds))
         apart = np.maximum(there.upper - here.lower, here.upper - there.lower)
         worst = np.max(np.minimum(sectors, np.nextafter(apart, np.inf)), axis=1)
+        if not np.all(np.isfinite(worst)):
+            raise Unbounded("an output has no finite bounds over the domain; give a smaller one")
         for part, before, after in zip(parts, known, worst.tolist(), strict=True):
             self.bounded += 1
             heapq.heappush(self.stack, (-min(before, after), self.bounded, part))

@@ -16,6 +16,9 @@ from formalgr.core.errors import ModelError, UsageError
 from formalgr.core.exact import fraction
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Reason
+from formalgr.operators.pooling import MaxPool
+from formalgr.operators.reshape import Reshape
+from formalgr.operators.window import Window
 from formalgr.verify.twin import TwinOptions, change_bracket
 from tests.instances import box_property, difference
 from tests.zoo import box, chain
@@ -108,6 +111,9 @@ def test_bad_input_is_refused():
         bracket(network, RationalBox((Fraction(1),) * 2, (Fraction(0),) * 2), "0.1")
     with pytest.raises(UsageError, match="delta must be > 0"):
         bracket(network, box((0, 1), (0, 1)), "0")
+    pooled = chain(2, Reshape((1, 1, 2)), MaxPool(Window((2,), (2,), (1,), ((0, 0),)), (2,)))
+    with pytest.raises(ModelError, match="neither linear nor an activation"):
+        bracket(pooled, box((0, 1), (0, 1)), "0.1")
     with pytest.raises(UsageError, match="tolerance"):
         TwinOptions(tolerance=0.0)
 
