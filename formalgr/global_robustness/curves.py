@@ -114,7 +114,8 @@ def frontier(
     )
     beyond = [radius for radius in options.radii if radius > limits.max_epsilon]
     if beyond:
-        raise UsageError(f"epsilon = {float(beyond[0]):g} lies beyond the largest radius, {float(limits.max_epsilon):g}")
+        cap = float(limits.max_epsilon)
+        raise UsageError(f"epsilon = {float(beyond[0]):g} lies beyond the largest radius, {cap:g}")
     study.check()
     latents = {c: study.prior(c).sample(options.seed, c, 0, options.samples) for c in study.classes}
     digests = {label: latents_sha256(points) for label, points in latents.items()}
