@@ -103,7 +103,7 @@ def change_bracket(
 
 
 class _Twin:
-    """Both ends as they move, and the largest epsilon that was not decided."""
+    """Both ends as they move, and the parts of all (x, d) with their bounds, the largest first."""
 
     def __init__(self, network: Network, domain: RationalBox, delta: Fraction, options: TwinOptions, budget: Budget):
         if domain.inputs != network.graph.inputs:
