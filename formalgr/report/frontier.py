@@ -233,7 +233,7 @@ def _up(value: float) -> str:
 
 
 def _radius(found, cap: Fraction) -> str:
-    upper = "-" if found.upper is None or found.upper > cap else _up(found.upper)
+    upper = "-" if found.upper is None or found.upper > nearest_up(cap) else _up(found.upper)
     return f"{_down(found.lower)} .. {upper}"
 
 
