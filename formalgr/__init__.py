@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from formalgr.api import (
         CertifyOptions,
+        Checked,
         GlobalCertificate,
         Guarantee,
         HybridOptions,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Verdict,
         VerifyOptions,
         certify,
+        check,
         compose,
         frontier,
         latent_ball,
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CertifyOptions",
+    "Checked",
     "GlobalCertificate",
     "Guarantee",
     "HybridOptions",
@@ -50,6 +53,7 @@ __all__ = [
     "Verdict",
     "VerifyOptions",
     "certify",
+    "check",
     "compose",
     "frontier",
     "latent_ball",

@@ -29,7 +29,11 @@ from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.global_robustness.study import Study
 from formalgr.graph.compose import compose
 from formalgr.graph.network import Network, load
+from formalgr.graph.onnx_file import read_bytes
+from formalgr.report.checking import Checked
+from formalgr.report.checking import check as _check
 from formalgr.report.frontier import frontier_document, frontier_plot
+from formalgr.report.global_certificate import certificate_bytes
 from formalgr.report.json import Provenance
 from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
@@ -43,6 +47,7 @@ from formalgr.verify.radius import radius_brackets
 
 __all__ = [
     "CertifyOptions",
+    "Checked",
     "GlobalCertificate",
     "Guarantee",
     "HybridOptions",
@@ -55,6 +60,7 @@ __all__ = [
     "Verdict",
     "VerifyOptions",
     "certify",
+    "check",
     "compose",
     "frontier",
     "latent_ball",
@@ -180,6 +186,26 @@ def certify(
     budget = Budget(_limit(timeout_seconds))
     with _drawn(progress) as display:
         return _certify(study, epsilon, delta, alpha, settings, budget, display)
+
+
+def check(
+    certificate: str | Path | bytes | GlobalCertificate,
+    model: str | Path | None = None,
+    *,
+    study: Study | None = None,
+) -> Checked:
+    """What a certificate proves, recomputed without the engine; `raise_if_invalid` raises Refused with the reason.
+
+    A file or its bytes, with the `model` (ONNX file) when it speaks of one network; what `certify` returned, with its
+    `study`. Raises UsageError when these are missing, InputError when a file cannot be read.
+    """
+    if isinstance(certificate, GlobalCertificate):
+        if study is None:
+            raise UsageError("what certify returned is checked against its networks: give study=")
+        data = certificate_bytes(certificate, study)
+    else:
+        data = certificate if isinstance(certificate, bytes) else read_bytes(certificate)
+    return _check(data, None if model is None else read_bytes(model))
 
 
 def frontier(

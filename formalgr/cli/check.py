@@ -1,14 +1,13 @@
 """`formalgr check`: a certificate and the files it speaks of, checked again by exact arithmetic alone.
 
-In: Session. Out: what is proven, or why nothing is. Trust: sound (verify/checker decides).
+In: Session. Out: what is proven, or why nothing is. Trust: sound (report/checking decides).
 """
 
-import json
 from pathlib import Path
 
 from formalgr.cli import options
 from formalgr.cli.session import Session
-from formalgr.core.errors import InputError, Refused, UsageError
+from formalgr.core.errors import InputError, Refused
 
 DESCRIPTION = """
 Check a certificate against the ONNX file it speaks of. The checker reads the file with its own reader, computes with
@@ -39,23 +38,24 @@ def add_arguments(parser: options.Parser) -> None:
 
 def run(session: Session) -> int:
     """Check, print what is proven."""
+    from formalgr.graph.onnx_file import read_bytes
+    from formalgr.report.checking import check
     from formalgr.report.json import text
+    from formalgr.verify.checker import Unreadable
 
     args = session.args
     data = _read(args.certificate)
-    schema = _schema(data)
-    if schema not in CHECKS:
-        raise Refused(f"{args.certificate} is no certificate of a version that this program checks")
     try:
-        proves, assumed = CHECKS[schema](session, data)
-    except Refused as error:
-        if args.json:
-            session.result(text({"schema": CHECK, "valid": False, "proves": None, "why": str(error)}))
-        raise
+        checked = check(data, None if args.model is None else read_bytes(args.model))
+    except Unreadable as error:
+        raise InputError(f"{args.model}: {error}") from None
     if args.json:
-        session.result(text({"schema": CHECK, "valid": True, "proves": proves, "assumes": assumed, "why": None}))
-    else:
-        session.result(f"valid: {proves}\nassumed: {assumed}")
+        document = {"schema": CHECK, "valid": checked.valid, "proves": checked.proves, "assumes": checked.assumed}
+        session.result(text({**document, "why": checked.why}))
+    if not checked.valid:
+        raise Refused(f"{args.certificate} proves nothing: {checked.why}")
+    if not args.json:
+        session.result(f"valid: {checked.proves}\nassumed: {checked.assumed}")
     return 0
 
 
@@ -67,50 +67,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; give a certificate") from None
-
-
-def _schema(data: bytes) -> str | None:
-    """What the first line says it is."""
-    try:
-        found = json.loads(data[:4096].partition(b"\n")[0])
-    except (ValueError, RecursionError):
-        return None
-    return found.get("schema") if isinstance(found, dict) else None
-
-
-def _local(session: Session, data: bytes) -> tuple[str, str]:
-    """A certificate about one network."""
-    from formalgr.graph.onnx_file import read_bytes
-    from formalgr.verify.checker import Checker, Rejected, Unreadable
-
-    if session.args.model is None:
-        raise UsageError("this certificate speaks of one network: name its file with --model")
-    try:
-        proven = Checker(read_bytes(session.args.model)).check(data)
-    except Rejected as error:
-        raise Refused(f"{session.args.certificate} proves nothing: {error}") from None
-    except Unreadable as error:
-        raise InputError(f"{session.args.model}: {error}") from None
-    return proven.sentence, proven.assumed
-
-
-def _global(session: Session, data: bytes) -> tuple[str, str]:
-    """A certificate about what generators produce; it names its networks itself."""
-    from formalgr.report import frontier_certificate, global_certificate
-
-    checks = {
-        global_certificate.SCHEMA: global_certificate.check_global,
-        frontier_certificate.SCHEMA: frontier_certificate.check_frontier,
-    }
-    try:
-        return checks[_schema(data)](data)
-    except Refused as error:
-        raise Refused(f"{session.args.certificate}: {error}") from None
-
-
-CHECKS = {
-    "formalgr.certificate/1": _local,
-    "formalgr.global-certificate/1": _global,
-    "formalgr.frontier-certificate/1": _global,
-}
-"""How certificates are checked, by their schema."""

@@ -16,6 +16,7 @@ from fractions import Fraction
 from formalgr.core.box import RationalBox
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Semantics
+from formalgr.global_robustness.prior import NORMAL
 from formalgr.global_robustness.study import Study
 from formalgr.graph.network import Network
 from formalgr.graph.wiring import Wiring
@@ -53,7 +54,12 @@ def half_width(latent: int, delta: float) -> Fraction:
 def global_query(
     study: Study, label: int, epsilon: float | str | Fraction, delta: float, semantics: Semantics
 ) -> GlobalQuery:
-    """The GlobalQuery of one class; inputs and outputs are float32 where the semantics are, else real."""
+    """The GlobalQuery of one class; inputs and outputs are float32 where the semantics are, else real.
+
+    Raises UsageError for a prior that is not N(0, I).
+    """
+    if study.latent_prior != NORMAL:
+        raise UsageError("an exported query speaks of N(0, I): give a study with the normal prior")
     network, radius = study.composed(label), radius_of(epsilon)
     latent, classes = network.graph.inputs, network.scores
     wide, near = half_width(latent, delta), range(latent)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+import formalgr as fg
 from formalgr.cli.main import main
 from formalgr.core.budget import Budget
 from formalgr.core.exact import fraction, rational_array
@@ -96,6 +97,7 @@ def test_a_proof_and_a_witness_are_written_and_checked(tmp_path, capsys):
         assert main(["check", str(place), "--model", str(MODEL), "--json", "--quiet"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert document["schema"] == "formalgr.check/1" and document["valid"] and document["proves"]
+        assert fg.check(place, MODEL).proves == document["proves"]
         assert main(["check", str(place), "--model", str(ROOT / "networks/digits/g_3.onnx")]) == 6
         assert "another model" in capsys.readouterr().err
 

@@ -42,6 +42,12 @@ def test_no_box_leaves_out_nothing():
     assert half_width(2, 1.0) == Fraction(1, 10_000)
 
 
+def test_only_the_normal_prior_is_exported(files):
+    study = Study({0: files[0]}, files[1], latent_prior="uniform:-1,1")
+    with pytest.raises(UsageError, match="normal prior"):
+        global_query(study, 0, "0.1", 0.05, Semantics.REAL)
+
+
 @pytest.mark.parametrize("rule", ["argmax", "argmin"])
 def test_the_query_says_right_at_one_latent_and_wrong_near_it(files, rule):
     study = Study({0: files[0]}, files[1], label_rule=rule)

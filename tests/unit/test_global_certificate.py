@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+import formalgr as fg
 from formalgr.cli.main import main
-from formalgr.core.errors import Refused
+from formalgr.core.errors import Refused, UsageError
 from formalgr.global_robustness.certify import CertifyOptions, certify
 from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.report.global_certificate import certificate_bytes, check_global
@@ -157,3 +158,14 @@ def test_a_study_of_networks_in_memory_has_no_paths(square):
     networks = {label: square.generator_network(label) for label in square.classes}
     problem = replace(square, generators=networks, classifier=square.classifier_network(), _made={})
     assert "were not found" in check_global(made(problem, samples=60, sequential=False))[1]
+
+
+def test_the_same_in_python(square, fixed):
+    result = certify(square, "0.1", 0.2, 1e-2, CertifyOptions(samples=60, seed=5))
+    fg.check(result, study=square).raise_if_invalid()
+    with pytest.raises(UsageError, match="study="):
+        fg.check(result)
+    forged = fg.check(fixed.replace(b'"seed":5', b'"seed":6'))
+    assert not forged.valid and forged.proves is None
+    with pytest.raises(Refused):
+        forged.raise_if_invalid()
