@@ -5,6 +5,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from benchmarks.measuring import RESULTS, ROOT
 
@@ -115,12 +116,29 @@ def wide_checks(result: dict) -> str:
     return f"{grid(header, map(line, result['rows']))}\n\n{floor}"
 
 
+def sweeps(result: dict) -> str:
+    """A line a family, then what is undecided and why."""
+    header = "family | decided | wrong | median, s | median CPU, s | best published median, s"
+    keys = ("median_seconds", "median_processor_seconds", "median_best_published")
+    rows = [
+        [row["family"], f"{row['decided']}/{row['total']}", row["wrong"], *(f"{row[key]:.2f}" for key in keys)]
+        for row in result["rows"]
+    ]
+    undecided = [
+        [Path(one["onnx"]).name, Path(one["vnnlib"]).name, one["expected"], one["why"]]
+        for row in result["rows"]
+        for one in row["undecided"]
+    ]
+    return f"{grid(header, rows)}\n\nUndecided:\n\n{grid('network | property | expected | why', undecided)}"
+
+
 TABLES: dict[str, Callable[[dict], str]] = {
     "compare_marabou": compare_marabou,
     "acasxu": acasxu,
     "growth": growth,
     "local_checks": local_checks,
     "wide_checks": wide_checks,
+    "sweeps": sweeps,
 }
 
 
