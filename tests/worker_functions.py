@@ -21,6 +21,13 @@ def process_id(seconds: float) -> int:
     return os.getpid()
 
 
+def process_id_after(megabytes: int) -> int:
+    """Who answers, having held that much memory meanwhile."""
+    held = b"x" * (megabytes << 20)
+    del held
+    return os.getpid()
+
+
 def environment(name: str) -> str | None:
     return os.environ.get(name)
 

@@ -11,6 +11,7 @@ network that was read) stays warm from item to item. A worker ends itself when i
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import ModuleType
 
 from formalgr.core.arrays import keep_freed_memory
@@ -97,11 +99,28 @@ def _serve(connection: Connection, function: Callable, memory_bytes: int | None)
         limit_memory(memory_bytes)
     try:
         connection.send_bytes(pickle.dumps(("ready", None)))
-        while True:
+        spent = False
+        while not spent:
             item = connection.recv()
-            connection.send_bytes(_reply(function, item))
+            message, spent = _reply(function, item, memory_bytes)
+            connection.send_bytes(message)
     except (EOFError, OSError):
         return
+
+
+def _held_half_of(limit_bytes: int | None) -> bool:
+    """Whether this process once held half of its limit: what it freed still counts, and the next item would miss it.
+
+    False where the system does not tell. (`ru_maxrss` would count what the parent held when it started this process.)
+    """
+    if limit_bytes is None:
+        return False
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return peak is not None and 1024 * int(peak.group(1)) > limit_bytes / 2
 
 
 def limit_memory(limit_bytes: int) -> None:
@@ -121,10 +140,12 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _reply(function: Callable, item: object) -> bytes:
-    """The pickled result or error; an error that does not survive pickling travels as its text."""
+def _reply(function: Callable, item: object, memory_bytes: int | None) -> tuple[bytes, bool]:
+    """The pickled result, and whether it is this worker's last, or the error; one that no pickle can carry as text."""
     try:
-        return pickle.dumps(("result", function(item)))
+        value = function(item)
+        spent = _held_half_of(memory_bytes)
+        return pickle.dumps(("last" if spent else "result", value)), spent
     except Exception as error:  # it is raised again in the parent
         error.add_note(f"in a worker process:\n{traceback.format_exc()}")
         try:
@@ -132,7 +153,7 @@ def _reply(function: Callable, item: object) -> bytes:
             pickle.loads(message)
         except Exception:
             message = pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
-        return message
+        return message, False
 
 
 @contextmanager
@@ -203,6 +224,8 @@ class _Pool:
         if kind == "error":
             raise value
         item, worker.task, worker.deadline = worker.task.item, None, None
+        if kind == "last":
+            self._forget(connection)
         return item, value
 
     def _start_clock(self, worker: _Worker) -> None:
@@ -263,7 +286,7 @@ class _Pool:
         return here
 
     def _forget(self, connection: Connection) -> BaseProcess:
-        """Remove a dead worker."""
+        """Remove a worker that died or ends."""
         process = self._workers.pop(connection).process
         connection.close()
         process.join()

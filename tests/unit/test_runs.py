@@ -14,7 +14,7 @@ import pytest
 
 from formalgr.core.errors import FormalgrError, InputError, NumericalError, Refused
 from formalgr.runs.ledger import Ledger
-from formalgr.runs.workers import ATTEMPTS, WorkerDied, physical_cores, run
+from formalgr.runs.workers import ATTEMPTS, Limits, WorkerDied, physical_cores, run
 from tests import worker_functions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,15 @@ def test_workers_that_die_between_items_are_replaced():
                 child.kill()
                 child.join()
     assert answered == {number: 2 * number for number in range(6)}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what a process held")
+def test_a_worker_that_held_half_of_its_memory_makes_room():
+    """What it had freed still counted: seven easy instances after a hard one met the memory limit."""
+    limits = Limits(lambda item: 60.0, 900 * 2**20)
+    answers = dict(run(worker_functions.process_id_after, [1, 2, 500, 3, 4], 1, limits))
+    assert answers[1] == answers[2] == answers[500] != answers[3] == answers[4]
+    assert multiprocessing.active_children() == []
 
 
 def test_errors_of_the_function_are_raised_here():
