@@ -62,7 +62,7 @@ PUBLISHED = {
     "p3": ((VIOLATED, 2), (VIOLATED, 977), (VIOLATED, 1168), (HOLDS, 656), (HOLDS, 7)),
     "p4": ((HOLDS, 14560), (HOLDS, 4344), (HOLDS, 1331), (HOLDS, 221), (HOLDS, 6)),
 }
-"""Verdict and seconds of Reluplex for each of DELTAS."""
+"""Verdict and seconds of Reluplex for each of DELTAS; copied from memory of that table, not from the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
