@@ -42,10 +42,10 @@ def failure(text: str) -> tuple[int, int, str]:
     match = HEADLINE.fullmatch(headline)
     assert match and match["name"] == "p.vnnlib", headline
     line, column = int(match["line"]), int(match["column"])
-    source = re.split(r"\r\n|\r|\n", text)[line - 1]
+    source = re.split(r"\r\n|\r|\n", text)[line - 1].replace("\t", " ").replace("\0", "?")
     assert re.fullmatch(r" *\^", caret)
     if len(source) <= 100:
-        assert excerpt == source.replace("\t", " ").replace("\0", "?") and len(caret) == column
+        assert excerpt == source and len(caret) == column
     elif column <= len(source):
         assert len(excerpt) <= 106 and excerpt[len(caret) - 1] == source[column - 1]
     return line, column, headline

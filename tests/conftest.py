@@ -1,0 +1,12 @@
+"""Settings of all tests: hypothesis draws the same examples on every run, so that a suite that passes once passes always.
+
+Fresh examples: `HYPOTHESIS_PROFILE=fresh python -m pytest`.
+"""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("fresh", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
