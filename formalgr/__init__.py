@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         radius,
         read_vnnlib,
         verify,
+        write_certificate,
     )
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "radius",
     "read_vnnlib",
     "verify",
+    "write_certificate",
 ]
 
 

@@ -25,6 +25,7 @@ from formalgr.global_robustness.curves import frontier as _frontier
 from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions
 from formalgr.global_robustness.latent_mass import latent_mass as _latent_mass
+from formalgr.global_robustness.local_proofs import Choice
 from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.global_robustness.study import Study
 from formalgr.graph.compose import compose
@@ -34,7 +35,9 @@ from formalgr.report.checking import Checked
 from formalgr.report.checking import check as _check
 from formalgr.report.frontier import frontier_document, frontier_plot
 from formalgr.report.global_certificate import certificate_bytes
+from formalgr.report.global_certificate import write_certificate as _write_certificate
 from formalgr.report.json import Provenance
+from formalgr.report.local_certificates import archive_of
 from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
@@ -71,6 +74,7 @@ __all__ = [
     "read_vnnlib",
     "verify",
     "verify_property",
+    "write_certificate",
 ]
 
 
@@ -197,7 +201,8 @@ def check(
     """What a certificate proves, recomputed without the engine; `raise_if_invalid` raises Refused with the reason.
 
     A file or its bytes, with the `model` (ONNX file) when it speaks of one network; what `certify` returned, with its
-    `study`. Raises UsageError when these are missing, InputError when a file cannot be read.
+    `study`. Local certificates that a global one refers to are read beside its file. Raises UsageError when model or
+    study are missing, InputError when a file cannot be read.
     """
     if isinstance(certificate, GlobalCertificate):
         if study is None:
@@ -205,7 +210,30 @@ def check(
         data = certificate_bytes(certificate, study)
     else:
         data = certificate if isinstance(certificate, bytes) else read_bytes(certificate)
-    return _check(data, None if model is None else read_bytes(model))
+    archive = archive_of(certificate) if isinstance(certificate, (str, Path)) else None
+    return _check(data, None if model is None else read_bytes(model), archive)
+
+
+def write_certificate(
+    certificate: GlobalCertificate,
+    study: Study,
+    path: str | Path,
+    *,
+    certify_local: str | None = None,
+    jobs: int = 1,
+    timeout_seconds: float = float("inf"),
+    progress: bool | Progress = False,
+) -> Path:
+    """Write what `certify` returned as a file that `check` (and `formalgr check`) repeats.
+
+    certify_local: `all` or `sample:K` (K of each class, chosen by the seed) local checks get a certificate of their
+    own, in the archive PATH.zip; samples for which the time or the effort found none are counted. Raises UsageError for
+    another word and for float32 semantics, InputError for networks that have no local certificates.
+    """
+    choice = None if certify_local is None else Choice.of(certify_local)
+    budget = Budget(_limit(timeout_seconds))
+    with _drawn(progress) as display:
+        return _write_certificate(path, certificate, study, choice, jobs, budget, display)
 
 
 def frontier(

@@ -12,13 +12,14 @@ from formalgr.cli.session import Session
 from formalgr.core.arrays import NUMPY
 from formalgr.core.verdict import Reason, Semantics
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
+from formalgr.global_robustness.local_proofs import Choice, composed_models
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.certificate import global_document
 from formalgr.report.corollaries import corollary, corollary_sentences
-from formalgr.report.files import check_folder, write_text, write_whole
-from formalgr.report.global_certificate import certificate_bytes
+from formalgr.report.files import check_folder, write_text
+from formalgr.report.global_certificate import write_certificate
 from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
 from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
@@ -62,8 +63,13 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         local=local_options(session, jobs),
         sequential=getattr(args, "sequential", False),
     )
+    choice = Choice.of(args.certify_local) if getattr(args, "certify_local", None) else None
+    if choice is not None:
+        composed_models(study, options.local.semantics)  # what has no certificates is refused before any work
     with session.display() as display:
         certificate = certify(study, args.epsilon, args.delta, args.alpha, options, session.budget, display)
+        if getattr(args, "certificate", None) is not None:
+            write_certificate(args.certificate, certificate, study, choice, jobs, session.budget, display)
     maker = PairMaker(study, args.seed)
     pair = maker.clearest(certificate)
     picture = folder / "pair.png" if folder is not None and pair is not None else None
@@ -75,9 +81,6 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     )
     described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
     document = report_json.text(global_document(certificate, provenance, described, corollary(certificate, study)))
-    if getattr(args, "certificate", None) is not None:
-        content = certificate_bytes(certificate, study)
-        write_whole(args.certificate, lambda place: place.write_bytes(content))
     if folder is not None:
         write_text(folder / "result.json", document + "\n")
     if args.json:

@@ -22,7 +22,9 @@ examples
   formalgr verify network.onnx property.vnnlib --certificate proof.cert
   formalgr check proof.cert --model network.onnx
   formalgr global study.toml --certificate claim.cert
-  formalgr check claim.cert                          # it names its networks itself"""
+  formalgr check claim.cert      # it names its networks itself
+  formalgr global study.toml --certificate claim.cert --certify-local sample:20
+  formalgr check claim.cert      # and the local certificates in claim.cert.zip"""
 
 CHECK = "formalgr.check/1"
 LARGEST = 1 << 30
@@ -41,12 +43,15 @@ def run(session: Session) -> int:
     from formalgr.graph.onnx_file import read_bytes
     from formalgr.report.checking import check
     from formalgr.report.json import text
+    from formalgr.report.local_certificates import archive_of
     from formalgr.verify.checker import Unreadable
 
     args = session.args
     data = _read(args.certificate)
     try:
-        checked = check(data, None if args.model is None else read_bytes(args.model))
+        model = None if args.model is None else read_bytes(args.model)
+        with session.display() as display:
+            checked = check(data, model, archive_of(args.certificate), display)
     except Unreadable as error:
         raise InputError(f"{args.model}: {error}") from None
     if args.json:

@@ -79,6 +79,12 @@ def add_arguments(parser: options.Parser) -> None:
         help="write what `formalgr check` needs to repeat the statistics (not for --mass and --hybrid)",
     )
     parser.add_argument(
+        "--certify-local",
+        metavar="WHICH",
+        help="with --certificate FILE: certificates of local checks too, in FILE.zip, all or sample:K (K of each "
+        "class, chosen by the seed); `formalgr check FILE` checks them exactly",
+    )
+    parser.add_argument(
         "--export",
         metavar="FILE",
         help="run nothing: write each class's question about all latents of a box (which leaves out probability delta) "
@@ -100,6 +106,8 @@ def run(session: Session) -> int:
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
     session, studies = replace(session, args=args), studies_of(args)
+    if args.certify_local is not None and (args.certificate is None or args.frontier):
+        raise UsageError("--certify-local goes with --certificate FILE, and not with --frontier")
     if args.frontier and args.export is None:
         from formalgr.cli.frontier import run_frontier
 

@@ -6,6 +6,9 @@ In: nothing. Out: Progress, Tick. Trust: heuristic (nothing decides by it).
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CERTIFICATES = "local certificates"
+"""The task of making or checking certificates: none of them is robust or violated."""
+
 
 @dataclass(frozen=True)
 class Tick:

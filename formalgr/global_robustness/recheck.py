@@ -169,6 +169,22 @@ def anytime_excludes(failures: int, samples: int, p: Rational, alpha: Rational) 
         return bool(mass * make.number(_exact(alpha)) >= likelihood)
 
 
+def anytime_bound_holds(failures: np.ndarray, bound: Rational, alpha: Rational) -> bool:
+    """F <= bound, of the anytime kind: some prefix of samples, with failures[t - 1] among the first t, excludes `bound`
+    and all above it. Floats choose the prefix; what it excludes is proven.
+    """
+    from scipy.special import betaln, xlog1py, xlogy
+
+    counts, p = np.asarray(failures, dtype=np.int64), float(bound)
+    times = np.arange(1, counts.size + 1)
+    if not counts.size or not 0.0 < p < 1.0:
+        return False
+    evidence = betaln(counts + 0.5, times - counts + 0.5) - xlogy(counts, p) - xlog1py(times - counts, -p)
+    best = int(np.argmax(np.where(counts < p * times, evidence, -np.inf)))
+    below = counts[best] <= Fraction(bound) * (best + 1)  # the likelihood at p falls from there on
+    return bool(below) and anytime_excludes(int(counts[best]), best + 1, bound, alpha)
+
+
 def _beta(make: Balls, a, b):
     """B(a, b) / B(1/2, 1/2)."""
     return a.gamma() * b.gamma() / (a + b).gamma() / make.pi()

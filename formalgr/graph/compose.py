@@ -130,11 +130,12 @@ def _only(ports: Sequence[Port], default: str) -> str:
 
 
 def write_composed(network: Network, path: str | Path) -> Written:
-    """Write a composed network as one ONNX file; before it appears, it is run against the original files.
+    """Write a composed network as one ONNX file; before it appears, it is run against the original files. Its bytes
+    depend on the network alone, not on where its files lie.
 
     Raises Refused on disagreement (256 latents, 1e-5), ModelError and InputError like onnx_writer.write.
     """
-    metadata = {f"formalgr.source.{k}": f"{s.sha256} {s.path}" for k, s in enumerate(network.sources)}
+    metadata = {f"formalgr.source.{k}": f"{s.sha256} {Path(s.path).name}" for k, s in enumerate(network.sources)}
     metadata |= {f"formalgr.note.{k}": note for k, note in enumerate(network.notes)}
     names = Names(_only(network.inputs, "x"), _only(network.outputs, "y"))
     if names.input == names.output:

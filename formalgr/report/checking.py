@@ -6,8 +6,10 @@ rechecks of the statistics decide).
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from formalgr.core.errors import Refused, UsageError
+from formalgr.core.progress import Progress, silent
 from formalgr.report import frontier_certificate, global_certificate
 from formalgr.verify.checker import Checker, Rejected
 from formalgr.verify.checker.claim import SCHEMA
@@ -32,22 +34,25 @@ class Checked:
             raise Refused(self.why)
 
 
-def check(data: bytes, model: bytes | None = None) -> Checked:
+def check(
+    data: bytes, model: bytes | None = None, archive: Path | None = None, progress: Progress = silent
+) -> Checked:
     """What the certificate `data` proves, recomputed in integers, rationals and balls.
 
     `model` is the ONNX file (uncompressed) of a certificate about one network; those of global runs and frontiers name
-    their networks themselves. Raises UsageError when the model is missing, Unreadable when the checker cannot read it.
+    their networks themselves. `archive`: where the local certificates lie that a global one may refer to. Raises UsageError when
+    the model is missing, Unreadable when the checker cannot read it.
     """
     try:
-        return Checked(*_proven(data, model), None)
+        return Checked(*_proven(data, model, archive, progress), None)
     except (Refused, Rejected) as error:
         return Checked(None, None, str(error))
 
 
-def _proven(data: bytes, model: bytes | None) -> tuple[str, str]:
+def _proven(data: bytes, model: bytes | None, archive: Path | None, progress: Progress) -> tuple[str, str]:
     schema = _schema(data)
     if schema == global_certificate.SCHEMA:
-        return global_certificate.check_global(data)
+        return global_certificate.check_global(data, archive, progress)
     if schema == frontier_certificate.SCHEMA:
         return frontier_certificate.check_frontier(data)
     if schema != SCHEMA:

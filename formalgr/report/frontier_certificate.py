@@ -17,7 +17,7 @@ from formalgr.global_robustness.curves import ClassFrontier, StudyFrontier, side
 from formalgr.global_robustness.frontier import Brackets, Frontier
 from formalgr.global_robustness.prior import LatentPrior, latents_sha256, parse_prior
 from formalgr.global_robustness.recheck import band_holds
-from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed
+from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed, study_named
 from formalgr.report.words import GUARANTEES
 
 SCHEMA = "formalgr.frontier-certificate/1"
@@ -71,7 +71,7 @@ def check_frontier(data: bytes) -> tuple[str, str]:
         levels = {mark for line in classes for mark in line["levels"]} - {"-"}
         weakest = min((level for level, mark in LEVELS.items() if mark in levels), default=Guarantee.NONE)
         require(head["guarantee"] == GUARANTEES[weakest], f"the weakest local proof is {GUARANTEES[weakest]}")
-        replayed = replay(networks, head["seed"], points)
+        replayed = replay(study_named(networks), head["seed"], points)
     except Refused:
         raise
     except (FormalgrError, KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:

@@ -2,33 +2,40 @@
 
 In: GlobalCertificate; bytes. Out: bytes; what is proven. Trust: sound: the check draws the latents again from the seed,
 counts again, proves the tail inequalities in ball arithmetic, and replays every counterexample whose networks it finds.
-What it takes over is said: that the samples called robust were proven so (each has its level and stage).
+What it takes over is said: that the samples called robust were proven so (each has its level and stage), unless their
+local certificates are there, which are checked with it.
 
 One JSON value a line: what is asked, one line a class, and the SHA-256 of everything before it, so that a flipped byte
 is seen at once; a file that was changed and signed again has to get past the recomputation.
 """
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
+from formalgr.core.budget import Budget
 from formalgr.core.errors import FormalgrError, Refused
+from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Stage, Verdict
 from formalgr.global_robustness.binomial import check_alpha, check_delta
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate
+from formalgr.global_robustness.local_proofs import Choice, local_proofs
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
 from formalgr.global_robustness.prior import LatentPrior, latents_sha256, parse_prior
 from formalgr.global_robustness.recheck import (
-    anytime_excludes,
+    anytime_bound_holds,
     lower_bound_holds,
     mixture_stop_holds,
     spending_holds,
     upper_bound_holds,
 )
 from formalgr.global_robustness.samples import SampleRecord
-from formalgr.global_robustness.sequential import CertifyRule, anytime_interval, spending_boundary
+from formalgr.global_robustness.sequential import CertifyRule, spending_boundary
 from formalgr.global_robustness.study import Study
-from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed
+from formalgr.report.files import write_whole
+from formalgr.report.local_certificates import LocalPart, archive_of, check_archive, write_archive
+from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed, study_named
 from formalgr.report.words import GUARANTEES
 
 SCHEMA = "formalgr.global-certificate/1"
@@ -40,8 +47,8 @@ STAGES = {None: "-", Stage.ATTACK: "a", Stage.BOUNDS: "b", Stage.BRANCH: "c", St
 # ---- writing
 
 
-def certificate_bytes(certificate: GlobalCertificate, study: Study) -> bytes:
-    """The certificate as a file."""
+def certificate_bytes(certificate: GlobalCertificate, study: Study, local: LocalPart | None = None) -> bytes:
+    """The certificate as a file, referring to the local certificates where there are some."""
     head = {
         "schema": SCHEMA,
         "verdict": certificate.verdict.value,
@@ -55,7 +62,33 @@ def certificate_bytes(certificate: GlobalCertificate, study: Study) -> bytes:
         "semantics": certificate.semantics.value,
         "classes": list(study.classes),
     }
-    return signed([head, networks_line(study), *(_class_line(certificate, one, study) for one in certificate.classes)])
+    lines = [_class_line(certificate, one, study) for one in certificate.classes]
+    if local is not None:
+        head["local"] = local.head()
+        for line in lines:
+            line["local"] = local.of(line["class"])
+    return signed([head, networks_line(study), *lines])
+
+
+def write_certificate(
+    path: str | Path,
+    certificate: GlobalCertificate,
+    study: Study,
+    choice: Choice | None = None,
+    jobs: int = 1,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Write the certificate, and the archive of its local ones beside it where a choice of samples is given.
+
+    Raises what `local_proofs` raises, InputError where a file cannot be written.
+    """
+    local = None
+    if choice is not None:
+        proofs = local_proofs(certificate, study, choice, jobs, budget, progress)
+        local = write_archive(archive_of(path), choice, proofs)
+    content = certificate_bytes(certificate, study, local)
+    return write_whole(path, lambda place: place.write_bytes(content))
 
 
 def _class_line(certificate: GlobalCertificate, result: ClassResult, study: Study) -> dict:
@@ -89,27 +122,34 @@ def _exact(record: SampleRecord) -> list[str]:
 # ---- checking
 
 
-def check_global(data: bytes) -> tuple[str, str]:
-    """(what is proven, what is taken over). Raises Refused, saying what is wrong, where anything does not fit."""
+def check_global(data: bytes, archive: Path | None = None, progress: Progress = silent) -> tuple[str, str]:
+    """(what is proven, what is taken over). Raises Refused, saying what is wrong, where anything does not fit.
+
+    `archive`: where the local certificates lie that it may refer to.
+    """
     try:
-        head, networks, *classes = lines_of(data)
-        found = [_Claim(head, networks, line).check() for line in classes]
-        require([line["class"] for line in classes] == head["classes"], "a class is missing or out of order")
-        verdict = overall([GlobalVerdict(line["verdict"]) for line in classes])
+        head, networks, *lines = lines_of(data)
+        claims = [_Claim(head, networks, line) for line in lines]
+        levels = {level for claim in claims for level in claim.check()}
+        require([line["class"] for line in lines] == head["classes"], "a class is missing or out of order")
+        verdict = overall([GlobalVerdict(line["verdict"]) for line in lines])
         require(head["verdict"] == verdict.value, "the overall verdict does not follow from the classes'")
-        levels = {level for one in found for level in one["levels"]}
         weakest = GUARANTEES[min(levels, default=Guarantee.NONE)]
         require(head["guarantee"] == weakest, f"the weakest local proof is {weakest}, not {head['guarantee']}")
         radius = Fraction(head["epsilon"])
-        points = {
-            line["class"]: {int(k): (point, radius) for k, point in line["witnesses"].items()} for line in classes
-        }
-        replayed = replay(networks, head["seed"], points)
+        points = {line["class"]: {int(k): (point, radius) for k, point in line["witnesses"].items()} for line in lines}
+        study = study_named(networks)
+        replayed = replay(study, head["seed"], points)
+        balls = {claim.line["class"]: claim.latents for claim in claims}
+        local = check_archive(archive, head, networks, lines, balls, study, progress)
     except Refused:
         raise
-    except (FormalgrError, KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
+    except (
+        FormalgrError, KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, OverflowError
+    ) as error:
         raise Refused(f"the certificate is malformed ({type(error).__name__}: {error})") from None
-    return _sentence(head, classes), assumed(head["guarantee"], replayed)
+    taken_over = assumed(head["guarantee"], replayed)
+    return _sentence(head, lines), taken_over if local is None else local.assumed(taken_over)
 
 
 class _Claim:
@@ -126,21 +166,21 @@ class _Claim:
         self.prior = LatentPrior(line["latent"], parse_prior(networks["prior"]))
         evidence = line["evidence"]
         require(set(evidence) <= set("rvu"), self.who + "unknown evidence")
+        self.latents = self.prior.sample(head["seed"], line["class"], 0, len(evidence))
         self.not_proven = np.array([mark != "r" for mark in evidence], dtype=bool)
         self.violated = np.array([mark == "v" for mark in evidence], dtype=bool)
 
-    def check(self) -> dict:
+    def check(self) -> set[Guarantee]:
         """Latents, counts, witnesses, bounds and verdict; the levels of the local proofs. Raises Refused."""
         line, number = self.line, len(self.line["evidence"])
-        latents = self.prior.sample(self.head["seed"], line["class"], 0, number)
-        require(latents_sha256(latents) == line["latents_sha256"], self.who + "the seed gives other latents")
+        require(latents_sha256(self.latents) == line["latents_sha256"], self.who + "the seed gives other latents")
         counts = [number, *(line["evidence"].count(mark) for mark in "rvu"), len(line["wrong_at_latent"])]
         stated = [line[name] for name in ("samples", "robust", "violated", "unknown", "misclassified")]
         require(counts == stated, self.who + f"the evidence counts {counts}, the certificate says {stated}")
-        self._witnesses(latents)
+        self._witnesses()
         require(number <= self.head["most"], self.who + "more samples than were allowed")
         (self._fixed if self.head["rule"] is None else self._sequential)()
-        return {"levels": self._levels()}
+        return self._levels()
 
     def _levels(self) -> set[Guarantee]:
         names = {mark: level for level, mark in LEVELS.items()}
@@ -150,14 +190,14 @@ class _Claim:
         require(Guarantee.NONE not in known, self.who + "a decided sample has no level")
         return known
 
-    def _witnesses(self, latents: np.ndarray) -> None:
+    def _witnesses(self) -> None:
         """Every violated sample has its point, in the closed ball, exactly."""
         epsilon = Fraction(self.head["epsilon"])
         points = self.line["witnesses"]
         wanted = {str(k) for k in np.nonzero(self.violated)[0].tolist()}
         require(set(points) == wanted, self.who + "a violated sample has no counterexample, or another one has")
         for index, point in points.items():
-            latent = latents[int(index)].tolist()
+            latent = self.latents[int(index)].tolist()
             inside = len(point) == len(latent) and all(
                 abs(Fraction(x) - Fraction(z)) <= epsilon for x, z in zip(point, latent, strict=True)
             )
@@ -185,20 +225,10 @@ class _Claim:
             require(type(at) is int and 0 <= at <= len(self.violated), self.who + "decided after no such sample")
             certified = line["verdict"] == GlobalVerdict.CERTIFIED.value
             require((self._certified if certified else self._refuted)(at), self.who + "the stop is not proven")
-        found = anytime_interval(self.not_proven, self.violated, self.alpha)
-        require([found.lower, found.upper] == [line["delta_lower"], line["delta_upper"]], self.who + "other bounds")
+        lower, upper = line["delta_lower"], line["delta_upper"]
         failures, successes = np.cumsum(self.not_proven), np.cumsum(~self.violated)
-        for counts, end in ((failures, found.upper), (successes, 1.0 - found.lower)):
-            require(end == 1.0 or self._excluded(counts, end), self.who + "the bounds are not proven")
-
-    def _excluded(self, counts: np.ndarray, p: float) -> bool:
-        """Whether some prefix excludes p: the one where floats say so most clearly."""
-        from scipy.special import betaln, xlog1py, xlogy
-
-        times = np.arange(1, counts.size + 1)
-        evidence = betaln(counts + 0.5, times - counts + 0.5) - xlogy(counts, p) - xlog1py(times - counts, -p)
-        best = int(np.argmax(np.where(counts < p * times, evidence, -np.inf)))
-        return anytime_excludes(int(counts[best]), best + 1, p, self.alpha)
+        for counts, end in ((failures, Fraction(upper)), (successes, 1 - Fraction(lower))):
+            require(end >= 1 or anytime_bound_holds(counts, end, self.alpha), self.who + "the bounds are not proven")
 
     def _certified(self, at: int) -> bool:
         failures = int(np.sum(self.not_proven[:at]))

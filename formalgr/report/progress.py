@@ -7,7 +7,7 @@ import sys
 import threading
 
 from formalgr.core.budget import Budget
-from formalgr.core.progress import Tick
+from formalgr.core.progress import CERTIFICATES, Tick
 
 HEARTBEAT_SECONDS = 30.0
 """A log file shows at least one line per half minute, so that a silent run is known to be alive."""
@@ -21,6 +21,8 @@ def counts_text(tick: Tick) -> str:
     """`120 robust, 3 violated`: the counts of a tick in words (unknown is named when there is some), or its note."""
     if tick.task == INSTANCES:
         return f"{tick.holds} unsat, {tick.violated} sat, {tick.unknown} open"
+    if tick.task == CERTIFICATES:
+        return f"{tick.holds} done" + (f", {tick.unknown} not found" if tick.unknown else "")
     if tick.total == 1:
         return tick.note
     unknown = f", {tick.unknown} unknown" if tick.unknown else ""

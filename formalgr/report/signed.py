@@ -62,10 +62,10 @@ def _path(source: str | Path | Network) -> str | None:
     return None if isinstance(source, Network) else str(Path(source).resolve())
 
 
-def replay(networks: dict, seed: int, points: Mapping[int, Mapping[int, tuple[Sequence[str], Fraction]]]) -> int | None:
-    """How many counterexamples (by class and index: the point, its ball's radius) were replayed on the networks named.
+def study_named(networks: dict) -> Study | None:
+    """The networks that a certificate names, at the paths it names; None where one is not to be found.
 
-    None where a network is not to be found. Raises Refused where one does not replay or a network is another one.
+    Raises Refused where a network is another one.
     """
     files = [networks["classifier"], *networks["generators"].values()]
     if not all(file is not None and Path(file).is_file() for file in files):
@@ -78,11 +78,23 @@ def replay(networks: dict, seed: int, points: Mapping[int, Mapping[int, tuple[Se
         networks["one_hot"],
         networks["prior"],
     )
-    for label, found in points.items():
-        network = study.composed(label)
-        same = [source.sha256 for source in network.sources] == networks["sha256"][str(label)]
+    for label in study.classes:
+        same = [source.sha256 for source in study.composed(label).sources] == networks["sha256"][str(label)]
         require(same, f"class {label}: the networks at the paths it names are other ones")
-        replayer, unsafe, prior = Replayer(network), study.unsafe(label), study.prior(label)
+    return study
+
+
+def replay(
+    study: Study | None, seed: int, points: Mapping[int, Mapping[int, tuple[Sequence[str], Fraction]]]
+) -> int | None:
+    """How many counterexamples (by class and index: the point, its ball's radius) were replayed on the networks.
+
+    None without networks. Raises Refused where one does not replay.
+    """
+    if study is None:
+        return None
+    for label, found in points.items():
+        replayer, unsafe, prior = Replayer(study.composed(label)), study.unsafe(label), study.prior(label)
         for index, (point, radius) in found.items():
             query = Query(latent_ball(prior.at(seed, label, [index])[0], radius), unsafe)
             held = replayer.replay(query, [Fraction(x) for x in point])

@@ -10,6 +10,7 @@ from formalgr.core import exact
 from formalgr.core.errors import MissingDependency
 from formalgr.global_robustness.band import local_alpha, pointwise, simultaneous
 from formalgr.global_robustness.recheck import (
+    anytime_bound_holds,
     anytime_excludes,
     band_holds,
     boundary_holds,
@@ -136,6 +137,19 @@ def test_the_ends_of_the_anytime_interval_are_proven():
     for end, beyond in ((interval.lower, -1e-9), (interval.upper, 1e-9)):
         assert any(anytime_excludes(k, t, end, ALPHA) for k, t in tries)
         assert not any(anytime_excludes(k, t, end - beyond, ALPHA) for k, t in tries)
+
+
+def test_anytime_bounds_hold_wherever_they_were_computed():
+    """Both ends, and whatever lies outward of them; nothing inward, and nothing below the share of failures."""
+    for seed, rate in ((3, 0.1), (4, 0.0), (5, 0.9)):
+        flags = np.random.default_rng(seed).random(300) < rate
+        interval, failures, successes = anytime_interval(flags, flags, ALPHA), np.cumsum(flags), np.cumsum(~flags)
+        for counts, end in ((failures, Fraction(interval.upper)), (successes, 1 - Fraction(interval.lower))):
+            for outward in (Fraction(0), Fraction(1, 10**13), Fraction(1, 1000)):
+                assert end + outward >= 1 or anytime_bound_holds(counts, end + outward, ALPHA)
+            assert not anytime_bound_holds(counts, end - Fraction(1, 10**9), ALPHA)
+            assert not anytime_bound_holds(counts, Fraction(int(counts[-1]), 2 * counts.size), ALPHA)
+    assert not anytime_bound_holds(np.zeros(0), 0.5, ALPHA)
 
 
 def test_without_flint_nothing_is_claimed(monkeypatch):
