@@ -55,6 +55,7 @@ def add_arguments(parser: options.Parser) -> None:
     group.add_argument(
         "--tools", type=_peers, default=(), metavar="LIST", help="other verifiers that do the same list: marabou"
     )
+    options.add_shard_option(group)
     group.add_argument("--fresh", action="store_true", help="forget what an earlier run in --out has finished")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the results and the ledger (see above)")
     options.add_run_options(parser)
@@ -71,27 +72,29 @@ def _peers(text: str) -> tuple[str, ...]:
 
 def run(session: Session) -> int:
     """Sweep, write the files, print the summary."""
+    from formalgr.cli.session import merge_hint
     from formalgr.report import json as report_json
     from formalgr.report import vnncomp
     from formalgr.report.files import check_folder
     from formalgr.report.sweep import Row, bench_document
     from formalgr.report.words import VERDICTS
     from formalgr.runs.instances import read_instances
-    from formalgr.runs.ledger import Ledger
+    from formalgr.runs.ledger import NAME, Ledger, forget
     from formalgr.runs.peers import peer
     from formalgr.runs.sweep import OWN, Digests, Verifier, sweep
 
     args = session.args
-    instances = read_instances(args.list, VERDICTS)
+    options.check_shard(args)
+    instances = [one for k, one in enumerate(read_instances(args.list, VERDICTS)) if args.shard.holds(k)]
     settings = _settings(session)
     tools = [(OWN, Verifier(settings.local, settings.declared)), *((name, peer(name)) for name in args.tools)]
     category = vnncomp.category_of(args.list)
     args.out = args.out or Path("formalgr-out") / f"bench-{category}"
     check_folder(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
-    ledger = args.out / "ledger.sqlite"
+    ledger = args.out / NAME
     if args.fresh:
-        _forget(ledger)
+        forget(ledger)
     rows, digests = [], Digests()
     with Ledger(ledger, settings.settings) as kept, session.display() as display:
         for tool in tools:
@@ -106,6 +109,7 @@ def run(session: Session) -> int:
         session.result(document)
     else:
         _print(session, rows)
+    merge_hint(session)
     return _exit_code(session, rows)
 
 
@@ -133,12 +137,6 @@ def _settings(session: Session):
         limit_seconds=args.timeout or math.inf,
         memory_bytes=args.memory_limit,
     )
-
-
-def _forget(ledger: Path) -> None:
-    """Remove a ledger with the files that sqlite keeps beside it."""
-    for name in (ledger.name, f"{ledger.name}-wal", f"{ledger.name}-shm"):
-        (ledger.parent / name).unlink(missing_ok=True)
 
 
 def _write(session: Session, rows: list, document: str, category: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from formalgr.bounds.base import rows_of
 from formalgr.cli.memory import bounded
-from formalgr.cli.session import Session
+from formalgr.cli.session import Session, merge_hint
 from formalgr.core.arrays import NUMPY
 from formalgr.core.verdict import Reason, Semantics
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
@@ -24,6 +24,7 @@ from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
 from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
 from formalgr.report.words import guarantee_of
+from formalgr.runs.shard import WHOLE
 from formalgr.runs.workers import physical_cores
 from formalgr.search.choose import choose
 from formalgr.verify.options import VerifyOptions
@@ -62,6 +63,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         directory=ledger,
         local=local_options(session, jobs),
         sequential=getattr(args, "sequential", False),
+        shard=getattr(args, "shard", WHOLE),
     )
     choice = Choice.of(args.certify_local) if getattr(args, "certify_local", None) else None
     if choice is not None:
@@ -92,6 +94,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     session.hint(f"what I did: {_choices(study, options.local)}")
     if folder is not None:
         session.hint(f"wrote {folder / 'result.json'}" + (f", pairs.npz and {picture}" if picture is not None else ""))
+    merge_hint(session)
     return session.exit_code(_word(certificate))
 
 

@@ -6,7 +6,7 @@ In: Session, Studies. Out: tables, frontier.json, frontier.svg, exit code. Trust
 from pathlib import Path
 
 from formalgr.cli.certifying import default_jobs, local_options
-from formalgr.cli.session import Session
+from formalgr.cli.session import Session, merge_hint
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Reason
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier, with_directory
@@ -47,6 +47,7 @@ def run_frontier(session: Session, studies: list[Study]) -> int:
                 directory=args.out,
                 radii=radii,
                 classifiers=len(studies),
+                shard=args.shard,
                 local=local_options(session, jobs, SECONDS),
             )
             if len(studies) > 1:
@@ -66,6 +67,7 @@ def run_frontier(session: Session, studies: list[Study]) -> int:
         session.result(report_json.text(document))
     else:
         _print(session, results, names, document)
+    merge_hint(session)
     return session.exit_code(_word(results, document))
 
 

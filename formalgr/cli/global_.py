@@ -45,6 +45,7 @@ examples
   formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
       --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped
+  formalgr global study.toml -n 100000 --shard 3/64 --out part-3        # one of 64 machines; then formalgr merge
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05 \\
       --export 'q_{class}.vnnlib'                   # the question for all latents of a box, for any verifier"""
 
@@ -65,6 +66,7 @@ def add_arguments(parser: options.Parser) -> None:
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
     options.add_job_options(parser)
+    options.add_shard_option(parser)
     options.add_run_options(parser)
     parser.add_argument(
         "--out",
@@ -96,9 +98,13 @@ def run(session: Session) -> int:
     """Run the study that the arguments describe."""
     from formalgr.cli.certifying import run_study
     from formalgr.cli.models import completed, studies_of
+    from formalgr.runs.shard import WHOLE
 
     args = completed(session.args, session.args.study)
     mass = args.mass or args.hybrid
+    options.check_shard(args)
+    if mass and args.shard != WHOLE:
+        raise UsageError("--mass and --hybrid cut the latent space into regions first, which no --shard shares")
     if mass and args.frontier:
         raise UsageError("--mass and --hybrid are about one epsilon, --frontier draws a curve from samples: choose")
     needed = () if args.frontier else ("epsilon",) if mass else ("epsilon", "delta")

@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
     "check": ("check", "is a certificate valid? exact arithmetic, independent of the engine"),
     "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),
+    "merge": ("merge", "put the ledgers of shards together, or recount them"),
     "attack": ("attack", "look for realistic adversarial pairs and draw them"),
     "experiment": ("experiment", "the experiments of the source papers, with pictures: experiment NAME"),
     "report": ("report_", "results as one HTML page"),
@@ -122,11 +123,13 @@ def _run(argv: list[str], budget: Budget) -> int:
 
 def _resume_hint(args) -> str:
     """What was saved and how to go on."""
+    from formalgr.runs.ledger import NAME
+
     if not hasattr(args, "jobs"):
         return ""
     if args.out is None:
         return "; nothing was saved (with --out DIR what is finished is kept and the same command goes on from there)"
-    if not (args.out / "ledger.sqlite").exists():
+    if not (args.out / NAME).exists():
         return "; nothing was done yet"
     return f"; what is finished is kept in {args.out}, the same command goes on from there"
 

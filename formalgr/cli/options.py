@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from formalgr.core.errors import UsageError
 from formalgr.core.suggest import did_you_mean
+from formalgr.runs.shard import WHOLE, Shard, parse_shard
 
 SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
 SEMANTICS = ("real", "float32")
@@ -126,6 +127,14 @@ def level(text: str) -> float:
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(f"must be in (0, 1), got {text!r}")
     return value
+
+
+def shard(text: str) -> Shard:
+    """Part i of N, as i/N."""
+    try:
+        return parse_shard(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def radius(text: str) -> str:
@@ -355,6 +364,23 @@ def add_job_options(parser: Parser) -> None:
     group.add_argument(
         "--per-sample-timeout", type=seconds, metavar="S", help="limit of one local check (default 60; --frontier 1)"
     )
+
+
+def add_shard_option(parser: Parser) -> None:
+    """Which part of the work this machine does."""
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        default=WHOLE,
+        metavar="i/N",
+        help="do only part i of N and keep it in --out; `formalgr merge` puts the parts together",
+    )
+
+
+def check_shard(args: argparse.Namespace) -> None:
+    """Raises UsageError where a part of the work would be done and lost."""
+    if args.shard != WHOLE and args.out is None:
+        raise UsageError("--shard keeps its part in a ledger: give --out DIR")
 
 
 def _default(value: object) -> str:

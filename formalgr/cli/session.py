@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from formalgr.core.budget import Budget
+from formalgr.runs.shard import WHOLE
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,13 @@ class Session:
         from formalgr.report.progress import Display
 
         return Display(quiet=self.args.quiet)
+
+
+def merge_hint(session: Session) -> None:
+    """After a part of the work: how to get the whole."""
+    shard = getattr(session.args, "shard", WHOLE)
+    if shard != WHOLE:
+        session.hint(
+            f"this was part {shard}, the rest is unknown here; when all parts are done: "
+            "formalgr merge DIR... --out WHOLE, then the same command with --out WHOLE and without --shard"
+        )

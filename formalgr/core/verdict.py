@@ -42,6 +42,7 @@ class Reason(enum.Enum):
     TOO_WEAK = "the proof is weaker than the required guarantee"
     MEMORY = "the memory limit was reached"
     INTERRUPTED = "the run was interrupted"
+    ELSEWHERE = "another shard checks it"
 
 
 class Guarantee(enum.IntEnum):

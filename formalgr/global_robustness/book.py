@@ -16,8 +16,11 @@ from formalgr.core.verdict import Verdict
 from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.samples import SampleRecord, Unit
 from formalgr.global_robustness.study import Study
-from formalgr.runs.ledger import Ledger
+from formalgr.runs.ledger import NAME, Ledger
 from formalgr.verify.options import VerifyOptions
+
+FIXED, FRONTIER = "fixed number of samples", "frontier"
+"""What the setting `rule` says where it is no sequential one."""
 
 
 def study_settings(study: Study, local: VerifyOptions) -> dict:
@@ -46,7 +49,7 @@ def open_ledger(directory: Path | None, settings: dict) -> Iterator[Ledger | Non
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{directory} cannot be used as a folder: {error.strerror or error}") from None
-    with Ledger(directory / "ledger.sqlite", settings) as ledger:
+    with Ledger(directory / NAME, settings) as ledger:
         yield ledger
 
 

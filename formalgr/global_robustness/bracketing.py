@@ -11,6 +11,7 @@ from fractions import Fraction
 from formalgr.core.budget import Budget
 from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness.study import Study
+from formalgr.runs.shard import WHOLE, Shard
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
 from formalgr.verify.bracket import UNPROVEN, Known, RadiusBracket, RadiusOptions
@@ -180,11 +181,13 @@ class Refinement(Iterator[BracketUnit]):
         options: RadiusOptions,
         radii: Sequence[Fraction],
         budget: Budget,
+        shard: Shard = WHOLE,
     ):
         self.records = {label: list(found) for label, found in records.items()}
         self._options = options
         self._radii = sorted(set(radii))
         self._budget = budget
+        self._shard = shard
         self._waiting: set[tuple[int, int]] = set()
         self._seconds: dict[tuple, float] = {}  # what each (class, index, radius) was last allowed; None: the bracket
 
@@ -240,10 +243,10 @@ class Refinement(Iterator[BracketUnit]):
                 yield self._next(label, k, radius), radius, label, k
 
     def _idle(self) -> Iterator[tuple[int, int, BracketRecord]]:
-        """Samples that nobody works on and whose brackets are not closed."""
+        """Samples of this shard that nobody works on and whose brackets are not closed."""
         for label, found in self.records.items():
             for k, one in enumerate(found):
-                if one.reason is not None and (label, k) not in self._waiting:
+                if self._shard.holds(k) and one.reason is not None and (label, k) not in self._waiting:
                     yield label, k, one
 
     def _next(self, label: int, index: int, radius: Fraction | None) -> float:

@@ -17,7 +17,7 @@ from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
 from formalgr.global_robustness.binomial import check_alpha, check_delta
-from formalgr.global_robustness.book import Book, counts_of, open_ledger, study_settings
+from formalgr.global_robustness.book import FIXED, Book, counts_of, open_ledger, study_settings
 from formalgr.global_robustness.deciding import ClassProgress, Schedule
 from formalgr.global_robustness.frontier import Counts
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
@@ -25,6 +25,7 @@ from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
 from formalgr.global_robustness.sequential import CertifyRule, SequentialTest, anytime_interval, sequential_test
 from formalgr.global_robustness.study import Study
+from formalgr.runs.shard import WHOLE, Shard
 from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
@@ -84,8 +85,9 @@ class CertifyOptions:
     """How to run a study: samples per class, seed, worker processes, directory of the ledger, local check options.
 
     sequential: stop as soon as a class is decided, `samples` (10000) being the most it may take; else `samples` (200)
-    are checked, all of them. None: sequential unless samples are given. Raises UsageError unless all numbers are whole,
-    samples >= 1, jobs >= 1 and seed in [0, 2^63).
+    are checked, all of them. None: sequential unless samples are given. shard: of a number that is fixed, only these
+    units; the others are unknown here and known once the ledgers are merged. Raises UsageError unless all numbers are
+    whole, samples >= 1, jobs >= 1 and seed in [0, 2^63), or when a part of a sequential run is asked for.
     """
 
     samples: int | None = None
@@ -95,10 +97,13 @@ class CertifyOptions:
     local: VerifyOptions = field(default_factory=VerifyOptions)
     sequential: bool | None = None
     rule: CertifyRule = CertifyRule.SPENDING
+    shard: Shard = WHOLE
 
     def __post_init__(self):
         if self.sequential is None:
             object.__setattr__(self, "sequential", self.samples is None)
+        if self.sequential and self.shard != WHOLE:
+            raise UsageError("what a sequential run checks next depends on all that came before; shards need -n N")
         if self.samples is None:
             object.__setattr__(self, "samples", MOST if self.sequential else SAMPLES)
         for name in ("samples", "jobs", "seed"):
@@ -199,7 +204,7 @@ class _Claim:
             "delta": self.delta,
             "alpha": self.alpha,
             "samples": options.samples,
-            "rule": options.rule.value if options.sequential else "fixed number of samples",
+            "rule": options.rule.value if options.sequential else FIXED,
             "seed": options.seed,
             "latents": {str(label): self.latents(label, first) for label in self.study.classes},
         }
@@ -212,20 +217,21 @@ class _Claim:
                 take(unit, records)
 
 
-def _missing(claim: _Claim, book: Book) -> list[Unit]:
-    """Units of the samples that have no record."""
-    samples, units = claim.options.samples, []
-    for label in claim.study.classes:
-        for start in range(0, samples, UNIT):
-            indices = range(start, min(start + UNIT, samples))
-            open_indices = tuple(index for index in indices if (label, index) not in book.known)
-            units += [Unit(label, open_indices)] if open_indices else []
-    return units
+def _missing(claim: _Claim, book: Book) -> tuple[list[Unit], list[Unit]]:
+    """Units of the samples that have no record: those of this shard, and those of the others."""
+    samples, mine, theirs = claim.options.samples, [], []
+    starts = [(label, start) for label in claim.study.classes for start in range(0, samples, UNIT)]
+    for number, (label, start) in enumerate(starts):
+        indices = range(start, min(start + UNIT, samples))
+        open_indices = tuple(index for index in indices if (label, index) not in book.known)
+        if open_indices:
+            (mine if claim.options.shard.holds(number) else theirs).append(Unit(label, open_indices))
+    return mine, theirs
 
 
 def _count(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult, list[SampleRecord]]]:
     """Check all samples; decided ones go to the ledger as soon as their unit is done."""
-    missing = _missing(claim, book)
+    missing, elsewhere = _missing(claim, book)
 
     def in_time() -> Iterator[Unit]:
         for unit in missing:
@@ -234,8 +240,8 @@ def _count(claim: _Claim, budget: Budget, book: Book) -> list[tuple[ClassResult,
             yield unit.within(budget.remaining)
 
     claim.check(in_time(), len(missing), book.take)
-    for unit in missing:
-        for record in unfinished(unit, Reason.TIMEOUT):
+    for units, reason in ((missing, Reason.TIMEOUT), (elsewhere, Reason.ELSEWHERE)):
+        for record in (one for unit in units for one in unfinished(unit, reason)):
             book.known.setdefault((record.label, record.index), record)
     results = []
     for label in claim.study.classes:

@@ -17,13 +17,14 @@ from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Guarantee
 from formalgr.global_robustness.band import CountBounds, pointwise, simultaneous
 from formalgr.global_robustness.binomial import check_alpha
-from formalgr.global_robustness.book import open_ledger, study_settings
+from formalgr.global_robustness.book import FRONTIER, open_ledger, study_settings
 from formalgr.global_robustness.bracketing import BracketChecker, BracketRecord, Refinement
 from formalgr.global_robustness.frontier import Brackets, Frontier
 from formalgr.global_robustness.multiplicity import union_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.study import Study
 from formalgr.runs.ledger import Ledger
+from formalgr.runs.shard import WHOLE, Shard
 from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.bracket import RadiusOptions
@@ -36,7 +37,8 @@ class FrontierOptions:
 
     Brackets are refined until they are as narrow as the wider one of tolerance and `relative` times their upper end.
     radii: radii of interest; what is open there is settled first. classifiers: how many frontiers are shown together,
-    on the same latents. Raises UsageError on values outside their domain.
+    on the same latents. shard: only these samples; of the others nothing is known before the ledgers are merged. Raises
+    UsageError on values outside their domain.
     """
 
     samples: int = 1000
@@ -48,6 +50,7 @@ class FrontierOptions:
     radii: Sequence[float | str | Fraction] = ()
     classifiers: int = 1
     local: VerifyOptions = field(default_factory=lambda: VerifyOptions(seconds_per_query=1.0))
+    shard: Shard = WHOLE
 
     def __post_init__(self):
         for name in ("samples", "jobs", "classifiers"):
@@ -128,7 +131,7 @@ def frontier(
         "classifiers": options.classifiers,
         "radii": [str(radius) for radius in options.radii],  # bounds at one radius hold for one chosen beforehand
         "latents": {str(label): digest for label, digest in digests.items()},
-        "rule": "frontier",
+        "rule": FRONTIER,
     }
     with open_ledger(options.directory, settings) as ledger:
         records = _bracket(study, limits, options, budget, (progress, ledger))
@@ -167,7 +170,7 @@ def _bracket(
     for body in ({} if ledger is None else ledger.all("bracket")).values():
         one = BracketRecord.from_json(body)
         records[one.label][one.index] = one
-    work = Refinement(records, limits, options.radii, budget)
+    work = Refinement(records, limits, options.radii, budget, options.shard)
 
     def report(note: str) -> None:
         found = [one for part in work.records.values() for one in part]

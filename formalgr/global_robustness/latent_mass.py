@@ -31,7 +31,7 @@ from formalgr.global_robustness.multiplicity import GlobalVerdict, overall
 from formalgr.global_robustness.partition import Partition
 from formalgr.global_robustness.regions import Measured, measured, votes
 from formalgr.global_robustness.study import Study
-from formalgr.runs.ledger import Ledger
+from formalgr.runs.ledger import NAME, Ledger
 from formalgr.search.bab import BranchOptions
 from formalgr.spec.robustness import radius_of
 
@@ -203,7 +203,7 @@ def open_partitions(study: Study, directory: Path | None) -> Iterator[Ledger | N
         "one-hot": study.one_hot,
         "prior": study.latent_prior,
     }
-    with Ledger(Path(directory) / "ledger.sqlite", settings) as ledger:
+    with Ledger(Path(directory) / NAME, settings) as ledger:
         yield ledger
 
 

@@ -28,6 +28,7 @@ from formalgr.runs.sweep import OWN, SweepOptions, Task, Verifier, sweep
 from formalgr.verify.options import VerifyOptions
 from tests import worker_functions
 from tests.instances import box_property, chain, difference
+from tests.ledgers import changed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -401,13 +402,7 @@ def test_marabou(folder, capfd):
 
 def mark(ledger: Path, seconds: float = 1000.0) -> int:
     """Mark every record, so that a second computation would be seen; returns their number."""
-    with sqlite3.connect(ledger) as database:
-        rows = database.execute("SELECT kind, key, body FROM records").fetchall()
-        for kind, key, body in rows:
-            changed = json.dumps({**json.loads(body), "seconds": seconds})
-            database.execute("UPDATE records SET body = ? WHERE kind = ? AND key = ?", (changed, kind, key))
-    database.close()
-    return len(rows)
+    return changed(ledger, lambda body: {**body, "seconds": seconds})
 
 
 def test_the_same_command_goes_on_and_a_changed_file_is_another_instance(folder, capsys):

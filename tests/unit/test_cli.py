@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 import formalgr
 from formalgr.cli.main import COMMANDS, main
 from formalgr.solvers.registry import BACKENDS
+from tests.ledgers import changed
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "networks" / "digits"
@@ -332,8 +333,6 @@ def test_demo_json(capsys):
 
 def test_interrupted_run_resumes(tmp_path):
     """Ctrl-C: 130 and one line that says how to go on; the same command then finishes from what was kept."""
-    import sqlite3
-
     ledger = tmp_path / "run" / "ledger.sqlite"
     words = ["global", *DIGITS_MODEL, "--class", "3,8", "--epsilon", "0.05", "--delta", "0.3", "-n", "600"]
     words += ["--jobs", "1", "--out", str(ledger.parent), "--json"]
@@ -349,10 +348,8 @@ def test_interrupted_run_resumes(tmp_path):
     assert process.returncode == 130 and out == ""
     assert err.startswith("formalgr: interrupted; what is finished is kept in") and err.count("\n") == 1
     kept = _records(ledger)
-    with sqlite3.connect(ledger) as database:  # marked, so that a second computation would be seen
-        spent = '"stage_seconds": {'
-        database.execute("UPDATE records SET body = replace(body, ?, ?)", (spent, spent + '"SMT": 1000.0, '))
-    database.close()
+    # marked, so that a second computation would be seen
+    changed(ledger, lambda body: {**body, "stage_seconds": {**body["stage_seconds"], "SMT": 1000.0}})
     assert 0 < kept < 1200
     done = command(*words)
     document = json.loads(done.stdout)

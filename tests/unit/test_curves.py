@@ -207,7 +207,7 @@ def test_frontier_on_the_command_line(square, capsys, tmp_path):
     assert set(curve) >= {"class", "epsilon", "lower", "upper", "pointwise_upper"}
     assert curve["upper"] == sorted(curve["upper"]) and document["classifiers"][0]["classes"][0]["closed"] == 30
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "frontier.json", "frontier.svg", "ledger.sqlite"
+        "frontier.json", "frontier.svg", "ledger.sqlite", "ledger.sqlite-lock"
     ]
     words[words.index("--out") + 1] = str(tmp_path / "both")
     assert main([*words, *both]) == 0
