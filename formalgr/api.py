@@ -21,22 +21,24 @@ from formalgr.core.verdict import Guarantee, Outcome, Semantics, Verdict
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate
 from formalgr.global_robustness.certify import certify as _certify
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier
-from formalgr.global_robustness.curves import frontier as _frontier
+from formalgr.global_robustness.curves import frontiers as _frontiers
 from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions
 from formalgr.global_robustness.latent_mass import latent_mass as _latent_mass
 from formalgr.global_robustness.local_proofs import Choice
 from formalgr.global_robustness.sequential import CertifyRule
+from formalgr.global_robustness.shift import Shift
 from formalgr.global_robustness.study import Study
 from formalgr.graph.compose import compose
 from formalgr.graph.network import Network, load
 from formalgr.graph.onnx_file import read_bytes
 from formalgr.report.checking import Checked
 from formalgr.report.checking import check as _check
-from formalgr.report.frontier import frontier_document, frontier_plot
+from formalgr.report.corollaries import corollary
+from formalgr.report.documents import frontiers_document
+from formalgr.report.frontier import frontier_plot
 from formalgr.report.global_certificate import certificate_bytes
 from formalgr.report.global_certificate import write_certificate as _write_certificate
-from formalgr.report.json import Provenance
 from formalgr.report.local_certificates import archive_of
 from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
@@ -59,12 +61,14 @@ __all__ = [
     "Outcome",
     "RadiusBracket",
     "Semantics",
+    "Shift",
     "Study",
     "Verdict",
     "VerifyOptions",
     "certify",
     "check",
     "compose",
+    "corollary",
     "frontier",
     "latent_ball",
     "latent_mass",
@@ -105,20 +109,23 @@ class FrontierKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class FrontierCurves:
-    """What `frontier` found: `result.classes` hold the bounds (band, pointwise) and the brackets behind them."""
+    """What `frontier` found for each study: classes with their bounds (band, pointwise) and the brackets behind."""
 
-    result: StudyFrontier
-    name: str = "classifier"
+    results: tuple[StudyFrontier, ...]
+    names: tuple[str, ...] = ("classifier",)
+
+    @property
+    def result(self) -> StudyFrontier:
+        """The first study's."""
+        return self.results[0]
 
     def plot(self, path: str | Path) -> Path:
-        """Draw the band of every class (.svg or .png)."""
-        return frontier_plot(path, [self.result], [self.name])
+        """Draw the band of every class, all studies in one plot (.svg or .png)."""
+        return frontier_plot(path, self.results, self.names)
 
     def to_json(self) -> dict:
-        """The document that `formalgr global --frontier --json` prints."""
-        options, study = self.result.options, self.result.study
-        provenance = Provenance(sources=study.sources, seed=options.seed, argv=(), seconds=self.result.seconds)
-        return frontier_document([self.result], [self.name], None, provenance)
+        """The document that `formalgr global --frontier --json` prints, comparisons of several studies included."""
+        return frontiers_document(self.results, self.names)
 
 
 class MassKeywords(TypedDict, total=False):
@@ -237,7 +244,7 @@ def write_certificate(
 
 
 def frontier(
-    study: Study,
+    study: Study | Mapping[str, Study],
     max_epsilon: float | str | Fraction,
     alpha: float = 1e-3,
     *,
@@ -247,6 +254,7 @@ def frontier(
 ) -> FrontierCurves:
     """Bounds of F_c(eps) for every class and every eps of [0, max_epsilon] together, at confidence 1 - alpha.
 
+    Several studies by name: all their bounds hold together, and they are compared sample by sample at the `radii`.
     Keywords: samples (per class, 1000), seed (0), jobs (1), directory (its ledger makes the same call go on where it
     stopped), tolerance and relative (how narrow brackets shall be: 0.001 or 5 %), radii (settled first), local
     (VerifyOptions; its seconds_per_query limits each sample, 1 by default). Raises like certify.
@@ -254,8 +262,10 @@ def frontier(
     _check_keywords("frontier", options, FrontierKeywords)
     settings = FrontierOptions(**options)
     budget = Budget(_limit(timeout_seconds))
+    studies = study if isinstance(study, Mapping) else {"classifier": study}
     with _drawn(progress) as display:
-        return FrontierCurves(_frontier(study, max_epsilon, alpha, settings, budget, display))
+        results = _frontiers(studies, max_epsilon, alpha, settings, budget, display)
+    return FrontierCurves(tuple(results), tuple(studies))
 
 
 def latent_mass(

@@ -3,6 +3,7 @@
 In: Session, Study. Out: files, text on stdout, an exit code. Trust: sound (verdicts are those of certify).
 """
 
+import argparse
 import math
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from formalgr.core.arrays import NUMPY
 from formalgr.core.verdict import Reason, Semantics
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
 from formalgr.global_robustness.local_proofs import Choice, composed_models
+from formalgr.global_robustness.shift import Shift
 from formalgr.global_robustness.study import Study
 from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.certificate import global_document
-from formalgr.report.corollaries import corollary, corollary_sentences
+from formalgr.report.corollaries import corollary, corollary_sentences, shift_document
 from formalgr.report.files import check_folder, write_text
 from formalgr.report.global_certificate import write_certificate
 from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
@@ -65,6 +67,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         sequential=getattr(args, "sequential", False),
         shard=getattr(args, "shard", WHOLE),
     )
+    shift = _shift(args)
     choice = Choice.of(args.certify_local) if getattr(args, "certify_local", None) else None
     if choice is not None:
         composed_models(study, options.local.semantics)  # what has no certificates is refused before any work
@@ -82,13 +85,14 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         sources=certificate.sources, seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
     )
     described = None if pair is None else {**pair.to_json(), "picture": None if picture is None else str(picture)}
-    document = report_json.text(global_document(certificate, provenance, described, corollary(certificate, study)))
+    other = corollary(certificate), shift_document(certificate, shift)
+    document = report_json.text(global_document(certificate, provenance, described, *other))
     if folder is not None:
         write_text(folder / "result.json", document + "\n")
     if args.json:
         session.result(document)
     else:
-        _print(session, certificate, [*corollary_sentences(certificate, study), _pair_text(pair, picture)])
+        _print(session, certificate, [*corollary_sentences(certificate, shift), _pair_text(pair, picture)])
     for note in certificate.notes:
         session.hint(f"note: {note}")
     session.hint(f"what I did: {_choices(study, options.local)}")
@@ -96,6 +100,14 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         session.hint(f"wrote {folder / 'result.json'}" + (f", pairs.npz and {picture}" if picture is not None else ""))
     merge_hint(session)
     return session.exit_code(_word(certificate))
+
+
+def _shift(args: argparse.Namespace) -> Shift | None:
+    """The other distribution that the arguments describe, None where they describe none."""
+    names = {"distance": "shift_distance", "probability": "shift_probability", "ratio": "shift_ratio"}
+    given = {field: getattr(args, name, None) for field, name in names.items()}
+    given = {field: value for field, value in given.items() if value is not None}
+    return Shift(**given) if given else None
 
 
 def _choices(study: Study, local: VerifyOptions) -> str:

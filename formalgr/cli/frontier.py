@@ -1,15 +1,15 @@
 """`formalgr global --frontier`: the failure probability at every radius, for one classifier or several side by side.
 
-In: Session, Studies. Out: tables, frontier.json, frontier.svg, exit code. Trust: as global_robustness/curves.
+In: Session, Studies. Out: tables, frontier.json, frontier.svg and .png, exit code. Trust: as global_robustness/curves.
 """
 
-from pathlib import Path
+from itertools import combinations
 
 from formalgr.cli.certifying import default_jobs, local_options
 from formalgr.cli.session import Session, merge_hint
 from formalgr.core.errors import UsageError
 from formalgr.core.verdict import Reason
-from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier, with_directory
+from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontiers
 from formalgr.global_robustness.study import Study
 from formalgr.report import frontier as report_frontier
 from formalgr.report import json as report_json
@@ -25,36 +25,27 @@ SECONDS = 1.0
 """Of one sample, all its radii together, where --per-sample-timeout says nothing."""
 
 
-def run_frontier(session: Session, studies: list[Study]) -> int:
+def run_frontier(session: Session, studies: dict[str, Study]) -> int:
     """Bracket, draw, write and print; returns the exit code."""
-    args = session.args
-    names = _names(studies)
+    args, names = session.args, list(studies)
     radii = () if args.epsilon is None else (args.epsilon,)
     if args.out is not None:
         check_folder(args.out)
     if args.certificate is not None and len(studies) > 1:
-        raise UsageError("--certificate holds one classifier; give one --classifier")
-    if len({study.classes for study in studies}) > 1:
-        raise UsageError("classifiers are compared on the same classes; give --class")
-    results = []
+        raise UsageError("--certificate holds one frontier; give one study and one --classifier")
+    jobs = args.jobs or max(default_jobs(study, 20 * (args.samples or SAMPLES)) for study in studies.values())
+    options = FrontierOptions(
+        samples=args.samples or SAMPLES,
+        seed=args.seed,
+        jobs=jobs,
+        directory=args.out,
+        radii=radii,
+        shard=args.shard,
+        local=local_options(session, jobs, SECONDS),
+    )
     with session.display() as display:
-        for number, study in enumerate(studies):
-            jobs = args.jobs or default_jobs(study, 20 * (args.samples or SAMPLES))
-            options = FrontierOptions(
-                samples=args.samples or SAMPLES,
-                seed=args.seed,
-                jobs=jobs,
-                directory=args.out,
-                radii=radii,
-                classifiers=len(studies),
-                shard=args.shard,
-                local=local_options(session, jobs, SECONDS),
-            )
-            if len(studies) > 1:
-                options = with_directory(options, names[number])
-            budget = session.budget.within(session.budget.remaining / (len(studies) - number))
-            results.append(frontier(study, args.max_epsilon or MAX_EPSILON, args.alpha, options, budget, display))
-    sources = dict.fromkeys(source for study in studies for source in study.sources)
+        results = frontiers(studies, args.max_epsilon or MAX_EPSILON, args.alpha, options, session.budget, display)
+    sources = dict.fromkeys(source for study in studies.values() for source in study.sources)
     provenance = report_json.Provenance(
         sources=tuple(sources), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
     )
@@ -71,19 +62,14 @@ def run_frontier(session: Session, studies: list[Study]) -> int:
     return session.exit_code(_word(results, document))
 
 
-def _names(studies: list[Study]) -> list[str]:
-    """A name for each classifier: its file's, with a number where two have the same."""
-    stems = [Path(str(getattr(study.classifier, "sources", study.classifier))).stem for study in studies]
-    return [f"{stem}-{k + 1}" if stems.count(stem) > 1 else stem for k, stem in enumerate(stems)]
-
-
 def _write(session: Session, results: list[StudyFrontier], names: list[str], document: dict) -> None:
     folder = session.args.out
     if folder is None:
         return
     written = [write_text(folder / "frontier.json", report_json.text(document) + "\n")]
-    written.append(report_frontier.frontier_plot(folder / "frontier.svg", results, names))
-    session.hint(f"wrote {' and '.join(map(str, written))}")
+    for kind in ("svg", "png"):
+        written.append(report_frontier.frontier_plot(folder / f"frontier.{kind}", results, names))
+    session.hint(f"wrote {', '.join(map(str, written))}")
 
 
 def _print(session: Session, results: list[StudyFrontier], names: list[str], document: dict) -> None:
@@ -99,16 +85,19 @@ def _print(session: Session, results: list[StudyFrontier], names: list[str], doc
         columns = ("class", "n", "closed", *at, "5% quantile of R", "median of R", "mean of min(R, cap)")
         out.print(text.numbers_table(columns, report_frontier.class_rows(result)))
         text.say(out, "")
-    together = "all classifiers, " if len(results) > 1 else ""
+    together = "all of them, " if len(results) > 1 else ""
     text.say(
         out,
         f"Bounds hold for {together}all classes and all radii together at confidence {percent(1.0 - first.alpha)}. "
         "R: distance of the nearest wrong latent; closed: brackets of R as narrow as 5% or 0.001.",
     )
-    if document["comparisons"]:
-        columns = ("class", "eps", "only 1st fails", "only 2nd fails", "F 1st - F 2nd", "more robust")
-        text.say(out, f"\n{names[0]} and the others on the same latents")
-        out.print(text.numbers_table(columns, report_frontier.comparison_rows(document["comparisons"])))
+    for first_name, second_name in combinations(names, 2):
+        pair = [one for one in document["comparisons"] if (one["first"], one["second"]) == (first_name, second_name)]
+        if pair:
+            text.say(out, f"\n{first_name} (1st) and {second_name} (2nd), sample by sample")
+            columns = ("class", "eps", "only 1st fails", "only 2nd fails", "F 1st - F 2nd", "more robust")
+            out.print(text.numbers_table(columns, report_frontier.comparison_rows(pair)))
+            text.say(out, report_frontier.comparison_sentence(pair, first.alpha))
     for sentence in report_frontier.dominance_sentences(document["dominance"]):
         text.say(out, sentence)
     if document["verdict"]:

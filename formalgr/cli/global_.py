@@ -42,6 +42,7 @@ examples
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
   formalgr global study.toml --frontier --max-epsilon 0.3 -n 1000 --timeout 600 --out run2   # frontier.svg
   formalgr global study.toml --frontier --classifier a.onnx --classifier b.onnx --epsilon 0.1   # which is better?
+  formalgr global a.toml b.toml --frontier --epsilon 0.1 --out both     # the same for any studies: one plot, one table
   formalgr global --generator g_8.onnx --class 8 --classifier c.onnx --epsilon 0.02 --delta 0.1 -n 500 --json
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --between "range:-1,1->0,1" \\
       --epsilon 0.1 --delta 0.05 --out run1        # Ctrl-C, then the same command: goes on where it stopped
@@ -52,11 +53,14 @@ examples
 
 def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
-    parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.toml", help="networks and claim in one file")
+    parser.add_argument(
+        "study", nargs="*", type=Path, metavar="STUDY.toml", help="networks and claim in one file; several: --frontier"
+    )
     options.add_model_options(parser, required=False)
     options.add_claim_options(parser, samples=None)
     options.add_frontier_options(parser)
     options.add_mass_options(parser)
+    options.add_shift_options(parser)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None)  # the file may say them
     parser.add_argument(
         "--sequential",
@@ -97,10 +101,12 @@ def add_arguments(parser: options.Parser) -> None:
 def run(session: Session) -> int:
     """Run the study that the arguments describe."""
     from formalgr.cli.certifying import run_study
-    from formalgr.cli.models import completed, studies_of
+    from formalgr.cli.models import studies_of
     from formalgr.runs.shard import WHOLE
 
-    args = completed(session.args, session.args.study)
+    args, studies = studies_of(session.args, session.args.study)
+    if len(studies) > 1 and (not args.frontier or args.export is not None):
+        raise UsageError("several studies, or several --classifier, are compared with --frontier; without it give one")
     mass = args.mass or args.hybrid
     options.check_shard(args)
     if mass and args.shard != WHOLE:
@@ -111,24 +117,26 @@ def run(session: Session) -> int:
     for name in needed:
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
-    session, studies = replace(session, args=args), studies_of(args)
+    session = replace(session, args=args)
+    shifted = {args.shift_distance, args.shift_probability, args.shift_ratio} != {None}
+    if shifted and (mass or args.frontier or args.export is not None):
+        raise UsageError("--shift-distance, -probability and -ratio go with a claim from samples (--epsilon, --delta)")
     if args.certify_local is not None and (args.certificate is None or args.frontier):
         raise UsageError("--certify-local goes with --certificate FILE, and not with --frontier")
     if args.frontier and args.export is None:
         from formalgr.cli.frontier import run_frontier
 
         return run_frontier(session, studies)
-    if len(studies) > 1:
-        raise UsageError("several --classifier are compared with --frontier; without it give one")
+    study = next(iter(studies.values()))
     if args.export is not None:
-        return _export(session, studies[0])
+        return _export(session, study)
     if mass and args.certificate is not None:
         raise UsageError("--mass and --hybrid write no --certificate")
     if mass:
         from formalgr.cli.mass import run_mass
 
-        return run_mass(session, studies[0])
-    return run_study(session, studies[0], args.out, args.out)
+        return run_mass(session, study)
+    return run_study(session, study, args.out, args.out)
 
 
 def _export(session: Session, study) -> int:

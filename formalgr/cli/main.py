@@ -35,6 +35,9 @@ COMMANDS = {
 }
 """Name of each command, its module in formalgr/cli, and what it does."""
 
+MODES = ("frontier", "mass", "hybrid")
+"""Options of `global` that one may take for commands."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 EXAMPLES = """
@@ -101,6 +104,7 @@ def _run(argv: list[str], budget: Budget) -> int:
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
         hint = did_you_mean(name, [*COMMANDS, "--version", "--help"])
+        hint = f"; did you mean global --{name}?" if name in MODES else hint
         raise UsageError(f"unknown {kind} {name!r}{hint} (commands: {', '.join(COMMANDS)})")
     module = importlib.import_module(f"formalgr.cli.{COMMANDS[name][0]}")
     words = argv[1:]

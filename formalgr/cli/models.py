@@ -4,13 +4,26 @@ In: a parsed namespace. Out: Study. Trust: sound (classes and files are checked 
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 from formalgr.core.errors import InputError, UsageError
 from formalgr.global_robustness.study import Study
 from formalgr.global_robustness.study_file import PLACE, read_study_file
 from formalgr.graph.network import load
+
+CLAIM = {
+    "labels": "--class",
+    "epsilon": "--epsilon",
+    "max_epsilon": "--max-epsilon",
+    "delta": "--delta",
+    "alpha": "--alpha",
+    "samples": "-n",
+    "seed": "--seed",
+}
+"""What studies that are compared must agree on, and the option that says it for all of them."""
 
 DEFAULTS = {"label_rule": "argmax", "prior": "normal", "alpha": 1e-3, "seed": 0}
 """What holds where neither the command line nor the study file says anything."""
@@ -38,10 +51,41 @@ def completed(args: argparse.Namespace, path: Path | None) -> argparse.Namespace
     )
 
 
-def studies_of(args: argparse.Namespace) -> list[Study]:
-    """One study for each --classifier; the same generators and latents for all."""
-    given = args.classifier if isinstance(args.classifier, list) else [args.classifier]
-    return [study_of(argparse.Namespace(**{**vars(args), "classifier": classifier})) for classifier in given]
+def studies_of(args: argparse.Namespace, paths: Sequence[Path]) -> tuple[argparse.Namespace, dict[str, Study]]:
+    """The completed arguments, and the studies by name: those of several files, or one for each --classifier.
+
+    Raises UsageError where several files are given together with networks or classifiers, or differ in the claim.
+    """
+    every = [completed(args, path) for path in paths or [None]]
+    if len(every) > 1:
+        if any(getattr(args, name) is not None for name in ("generator", "classifier")):
+            raise UsageError("several study files bring their networks themselves: no --generator, no --classifier")
+        _refuse_different(every, paths)
+        names = _distinct([path.stem for path in paths])
+        return every[0], {name: study_of(one) for name, one in zip(names, every, strict=True)}
+    given = every[0].classifier if isinstance(every[0].classifier, list) else [every[0].classifier]
+    names = _distinct([Path(classifier).stem for classifier in given])
+    found = [study_of(argparse.Namespace(**{**vars(every[0]), "classifier": classifier})) for classifier in given]
+    return every[0], dict(zip(names, found, strict=True))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where some are equal."""
+    return [f"{name}-{k + 1}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+
+
+def _refuse_different(every: Sequence[argparse.Namespace], paths: Sequence[Path]) -> None:
+    """Raises UsageError where study files that are compared ask different questions."""
+    for name, option in CLAIM.items():
+        said = [getattr(one, name) for one in every]
+        if any(_value(value) != _value(said[0]) for value in said):
+            told = ", ".join(f"{path}: {value}" for path, value in zip(paths, said, strict=True))
+            raise UsageError(f"the study files differ in {name.replace('_', '-')} ({told}); give {option}")
+
+
+def _value(value: object) -> object:
+    """Decimals by what they are worth."""
+    return Fraction(value) if isinstance(value, str) else value
 
 
 def study_of(args: argparse.Namespace) -> Study:

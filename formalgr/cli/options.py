@@ -271,6 +271,26 @@ def add_claim_options(
     add_sample_options(group, samples)
 
 
+def add_shift_options(parser: Parser) -> None:
+    """What the user knows of another distribution of the latents."""
+    group = parser.add_argument_group("another distribution of the latents, as far as you know it")
+    group.add_argument(
+        "--shift-distance",
+        type=radius,
+        metavar="S",
+        help="its latents are those of the prior, moved by at most S (L-infinity): what is certified is told for it too",
+    )
+    group.add_argument(
+        "--shift-probability", type=share, metavar="P", help="but for a share P of them, which may be anywhere"
+    )
+    group.add_argument(
+        "--shift-ratio",
+        type=positive,
+        metavar="R",
+        help="before that, its density is at most R times the prior's, R >= 1",
+    )
+
+
 def add_mass_options(parser: Parser) -> None:
     """Proofs about regions of the latent space instead of samples, or beside them."""
     group = parser.add_argument_group("regions of the latent space")

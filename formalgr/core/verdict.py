@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from formalgr.core.documents import Documented
+
 
 class Verdict(enum.Enum):
     """HOLDS is a proof, VIOLATED is a replayed point, UNKNOWN is everything else."""
@@ -88,7 +90,7 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Documented):
     """The verdict on one query with its guarantee, the stage that decided and, where VIOLATED, the point.
 
     `semantics` says what was asked: HOLDS and VIOLATED hold for that arithmetic. `did` says in one line how the query

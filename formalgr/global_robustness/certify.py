@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from formalgr.core.budget import Budget
+from formalgr.core.documents import Documented
 from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
@@ -24,6 +25,7 @@ from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refu
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord, Unit, unfinished
 from formalgr.global_robustness.sequential import CertifyRule, SequentialTest, anytime_interval, sequential_test
+from formalgr.global_robustness.shift import Shift, rounding_of
 from formalgr.global_robustness.study import Study
 from formalgr.runs.shard import WHOLE, Shard
 from formalgr.runs.workers import run
@@ -55,12 +57,12 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class GlobalCertificate:
+class GlobalCertificate(Documented):
     """The answer for every class and overall, with all that is needed to produce it again.
 
     `guarantee` is the weakest level of the local proofs, `semantics` the arithmetic they speak of; `stages` counts
     samples and `seconds` time by stage. `rule` certifies (None: Clopper-Pearson, for a fixed number of samples) with at
-    most `most` samples per class.
+    most `most` samples per class. `rounding` leads from the sampled float32 latents to those of the prior itself.
     """
 
     verdict: GlobalVerdict
@@ -78,6 +80,7 @@ class GlobalCertificate:
     semantics: Semantics = Semantics.REAL
     rule: CertifyRule | None = None
     most: int = 0
+    rounding: Shift = field(default_factory=Shift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,4 +312,5 @@ def _conclude(
         options.local.semantics,
         options.rule if options.sequential else None,
         options.samples,
+        rounding_of(study.prior(study.classes[0])),
     )

@@ -4,7 +4,7 @@ In: Study, the largest radius, alpha. Out: StudyFrontier. Trust: sound at confid
 local proof. Brackets only get tighter; what time did not allow makes the band wider, never wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from formalgr.core.budget import Budget
+from formalgr.core.documents import Documented
 from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Guarantee
@@ -78,7 +79,7 @@ class ClassFrontier:
 
 
 @dataclass(frozen=True, eq=False)
-class StudyFrontier:
+class StudyFrontier(Documented):
     """Every class with its band. All bands, both sides, all radii, all classes (and `classifiers` such frontiers on the
     same latents) hold together at confidence 1 - alpha; pointwise bounds are one side at one radius of one class.
     """
@@ -189,6 +190,27 @@ def _bracket(
     return work.records
 
 
-def with_directory(options: FrontierOptions, name: str) -> FrontierOptions:
-    """The options of one of several classifiers: its ledger lies in a folder of its own."""
-    return options if options.directory is None else replace(options, directory=Path(options.directory) / name)
+def frontiers(
+    studies: Mapping[str, Study],
+    max_epsilon: float | str | Fraction,
+    alpha: float = 1e-3,
+    options: FrontierOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> list[StudyFrontier]:
+    """The frontier of every study, all of which hold together at confidence 1 - alpha, with an equal share of the time.
+
+    Sample i of class c has the same seed in all of them: the same latent where latents have the same size and prior, so
+    that samples are compared pair by pair. The ledger of each lies in a folder of its name. Raises UsageError for
+    studies of different classes.
+    """
+    options, budget, results = options or FrontierOptions(), budget or Budget(), []
+    if len({study.classes for study in studies.values()}) != 1:
+        raise UsageError("frontiers are compared on the same classes; give --class")
+    for number, (name, study) in enumerate(studies.items()):
+        own = replace(options, classifiers=len(studies))
+        if len(studies) > 1 and options.directory is not None:
+            own = replace(own, directory=Path(options.directory) / name)
+        share = budget.within(budget.remaining / (len(studies) - number))
+        results.append(frontier(study, max_epsilon, alpha, own, share, progress))
+    return results

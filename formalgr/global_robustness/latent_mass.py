@@ -19,6 +19,7 @@ import numpy as np
 from formalgr import __version__
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
+from formalgr.core.documents import Documented
 from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.seeds import named_generator
@@ -113,7 +114,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class LatentMass:
+class LatentMass(Documented):
     """Bounds of F(eps) for every class; `verdict` is None where no delta was asked about.
 
     `alpha` is None where nothing was sampled: then there is no confidence level. `guarantee` is the weakest level of

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from formalgr.core.errors import UsageError
 from formalgr.core.rounding import PROBABILITY_RELATIVE, UNIT_ROUNDOFF
+from formalgr.global_robustness.prior import LatentPrior
 from formalgr.spec.robustness import radius_of
 
 
@@ -47,6 +48,21 @@ class Shift:
         """The radius at which Q is certified when P is at eps: eps - distance; None where eps is too small."""
         left = radius_of(epsilon) - self.distance
         return left if left >= 0 else None
+
+    def then(self, other: "Shift") -> "Shift":
+        """From P by this shift, and from there by the other one."""
+        up = 1.0 + PROBABILITY_RELATIVE
+        lost = (other.ratio * self.probability + other.probability) * up
+        return Shift(
+            distance=self.distance + other.distance, probability=min(1.0, lost), ratio=self.ratio * other.ratio * up
+        )
+
+
+def rounding_of(prior: LatentPrior) -> Shift:
+    """From the sampled latents, which are float32 numbers, to those of the prior itself."""
+    if prior.interval is None:
+        return float32_normal(prior.latent)
+    return float32_uniform(float(max(map(abs, prior.interval))))
 
 
 def float32_normal(latent: int, half_width: float = 8.0) -> Shift:

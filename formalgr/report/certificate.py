@@ -19,10 +19,12 @@ def global_document(
     provenance: Provenance,
     pair: Mapping | None = None,
     ideal: Mapping | None = None,
+    shifted: Mapping | None = None,
 ) -> dict:
     """A global certificate (schema formalgr.global/1).
 
-    `pair` describes the adversarial pair that was drawn, `ideal` the claim for latents that are not rounded to float32.
+    `pair` describes the adversarial pair that was drawn, `ideal` the claim for latents that are not rounded to float32,
+    `shifted` the claim for the user's other distribution.
     """
     return {
         "schema": GLOBAL,
@@ -44,6 +46,7 @@ def global_document(
         "confirmed_float32": _confirmations(certificate),
         "pair": pair,
         "for_unrounded_latents": ideal,
+        "for_shifted_latents": shifted,
         "notes": list(certificate.notes),
         **provenance.keys(),
     }

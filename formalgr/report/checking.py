@@ -40,8 +40,8 @@ def check(
     """What the certificate `data` proves, recomputed in integers, rationals and balls.
 
     `model` is the ONNX file (uncompressed) of a certificate about one network; those of global runs and frontiers name
-    their networks themselves. `archive`: where the local certificates lie that a global one may refer to. Raises UsageError when
-    the model is missing, Unreadable when the checker cannot read it.
+    their networks themselves. `archive`: where the local certificates lie that a global one may refer to. Raises
+    UsageError when the model is missing, Unreadable when the checker cannot read it.
     """
     try:
         return Checked(*_proven(data, model, archive, progress), None)

@@ -18,6 +18,7 @@ from formalgr.global_robustness.frontier import Frontier
 from formalgr.global_robustness.multiplicity import GlobalVerdict, holm, overall, union_alpha
 from formalgr.report.files import write_whole
 from formalgr.report.json import Provenance
+from formalgr.report.sentences import percent
 from formalgr.report.words import GUARANTEES
 
 FRONTIER = "formalgr.frontier/1"
@@ -248,6 +249,19 @@ def comparison_rows(found: Sequence[dict]) -> Iterator[tuple]:
         )
 
 
+def comparison_sentence(pair: Sequence[dict], alpha: float) -> str:
+    """Which of two is more robust on which classes, and how sure that is."""
+    found: dict[str, list[str]] = {}
+    for one in pair:
+        found.setdefault(one["more_robust"] or "", []).append(str(one["class"]))
+    told = [f"{name} fails less often on class {', '.join(labels)}" for name, labels in found.items() if name]
+    left = f"open for class {', '.join(found[''])}" if "" in found else ""
+    return (
+        f"{'; '.join(filter(None, [*told, left]))}. Exact McNemar test on the samples that only one of the two fails; "
+        f"all answers are right at confidence {percent(1.0 - alpha)} (Holm's correction)."
+    )
+
+
 def dominance_sentences(found: Sequence[dict]) -> Iterator[str]:
     """Who is surely more robust where: one sentence for each pair and class that the bands tell apart."""
     for one in found:
@@ -299,7 +313,7 @@ def frontier_plot(path: str | Path, results: Sequence[StudyFrontier], names: Seq
 def _draw(panel, one: ClassFrontier, colour: str, name: str) -> None:
     """Steps through every breakpoint: upper bounds hold up to and including it, lower ones from it on."""
     radii, lower, upper = _polyline(one.band)
-    panel.fill_between(radii, lower, upper, color=colour, alpha=0.25, linewidth=0.0, label=f"{name}: all radii")
+    panel.fill_between(radii, lower, upper, color=colour, alpha=0.25, linewidth=0.6, label=f"{name}: all radii")
     radii, lower, upper = _polyline(one.pointwise)
     panel.plot(radii, upper, color=colour, linewidth=0.9, linestyle="--", label=f"{name}: one radius")
     panel.plot(radii, lower, color=colour, linewidth=0.9, linestyle="--")

@@ -21,10 +21,12 @@ PACKAGES = ("numpy", "scipy", "onnx", "onnxruntime", "highspy", "pulp", "z3-solv
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What is needed to produce a result again: the files, the seed and the command; `seconds` is the whole run's."""
+    """What is needed to produce a result again: the files, the seed and the command (empty where nobody knows them);
+    `seconds` is the whole run's.
+    """
 
     sources: tuple
-    seed: int
+    seed: int | None
     argv: tuple[str, ...]
     seconds: float
 
@@ -51,14 +53,15 @@ def versions() -> dict[str, str]:
 
 def text(document: object) -> str:
     """The document as JSON on several lines; numbers that JSON does not have become null."""
-    return json.dumps(_plain(document), indent=1, allow_nan=False)
+    return json.dumps(plain(document), indent=1, allow_nan=False)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """The same with text keys and lists; numbers that JSON does not have become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

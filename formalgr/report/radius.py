@@ -87,16 +87,18 @@ def radius_document(report: RadiusReport, provenance: Provenance) -> dict:
 
 
 def _bracket(report: RadiusReport, label: int, index: int, bracket: RadiusBracket) -> dict:
+    return {"class": label, "index": index, "status": report.status(bracket), **bracket_document(bracket)}
+
+
+def bracket_document(bracket: RadiusBracket) -> dict:
+    """One bracket: its ends rounded outward and exactly, and what they rest on."""
     upper = bracket.upper
     why = [] if bracket.reason is None else [bracket.reason.value]
     return {
-        "class": label,
-        "index": index,
         "lower": nearest_down(bracket.lower),
         "upper": None if upper is None else nearest_up(upper),
         "lower_exact": str(bracket.lower),
         "upper_exact": None if upper is None else str(upper),
-        "status": report.status(bracket),
         "why": "; ".join([*why, *bracket.notes]) or None,
         "guarantee": GUARANTEES[bracket.guarantee],
         "witness": None if bracket.witness is None else witness_document(bracket.witness),

@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.box import RationalBox
+from formalgr.core.documents import Documented
 from formalgr.core.errors import InputError, ModelError, Refused, UsageError
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Semantics
 from formalgr.spec.robustness import radius_of
@@ -24,7 +25,7 @@ UNPROVEN = Fraction(-1)
 
 
 @dataclass(frozen=True)
-class RadiusBracket:
+class RadiusBracket(Documented):
     """lower < R <= upper: the closed ball of radius `lower` is proven, `witness` is replayed at distance `upper`.
 
     lower is -1 where the center itself is not proven; upper is None where no counterexample was found up to the cap

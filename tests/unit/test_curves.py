@@ -5,11 +5,14 @@ Class 1 of the cube study: R = max(0, tau - |z|), F(eps) = 1 - (2 Phi(tau - eps)
 
 import json
 import random
+import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import formalgr
 from formalgr.cli.main import main
@@ -20,6 +23,7 @@ from formalgr.global_robustness import curves as curves_module
 from formalgr.global_robustness.bracketing import BracketChecker, BracketRecord, Refinement
 from formalgr.global_robustness.curves import FrontierOptions, StudyFrontier, frontier
 from formalgr.global_robustness.prior import LatentPrior
+from formalgr.global_robustness.study import Study
 from formalgr.report.frontier import comparisons, dominance_sentences, frontier_document, frontier_plot
 from formalgr.report.frontier_certificate import check_frontier, frontier_certificate
 from formalgr.report.json import Provenance
@@ -32,8 +36,6 @@ TAU, CAP, NUMBER = 2.0, Fraction(1, 2), 60
 
 def truth(epsilon: float, tau: float = TAU) -> float:
     """F(eps) of class 1."""
-    from scipy.stats import norm
-
     return 1.0 - (2.0 * norm.cdf(tau - epsilon) - 1.0) ** 2
 
 
@@ -207,7 +209,7 @@ def test_frontier_on_the_command_line(square, capsys, tmp_path):
     assert set(curve) >= {"class", "epsilon", "lower", "upper", "pointwise_upper"}
     assert curve["upper"] == sorted(curve["upper"]) and document["classifiers"][0]["classes"][0]["closed"] == 30
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "frontier.json", "frontier.svg", "ledger.sqlite", "ledger.sqlite-lock"
+        "frontier.json", "frontier.png", "frontier.svg", "ledger.sqlite", "ledger.sqlite-lock"
     ]
     words[words.index("--out") + 1] = str(tmp_path / "both")
     assert main([*words, *both]) == 0
@@ -215,7 +217,67 @@ def test_frontier_on_the_command_line(square, capsys, tmp_path):
     assert "c-1" in out and "c-2" in out and "more robust" in out and "open" in out
     assert (tmp_path / "both" / "c-2" / "ledger.sqlite").exists()
     assert main([word for word in [*words, *both] if word != "--frontier"]) == 2
-    assert "several --classifier are compared with --frontier" in capsys.readouterr().err
+    assert "several studies, or several --classifier, are compared with --frontier" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    """Two studies that differ in generator, classifier and latents: a small cube, and a larger one in 3-d."""
+    folder, found = tmp_path_factory.mktemp("files"), []
+    for name, latent, tau in (("small", 2, 1.0), ("large", 3, 2.5)):
+        cube_study(folder / name, latent=latent, tau=tau, labels=(1,))
+        text = f'classifier = "{name}/c.onnx"\ngenerator = "{name}/g_{{class}}.onnx"\nclasses = [1]\n'
+        text += 'epsilon = 0.1\nmax-epsilon = "1/4"\nsamples = 40\nalpha = 1e-2\n'
+        (folder / f"{name}.toml").write_text(text)
+        found.append(str(folder / f"{name}.toml"))
+    return found
+
+
+def test_study_files_are_compared(files, capsys, tmp_path):
+    """One plot and one table of any studies; sample i of a class is the same draw in each."""
+    out = tmp_path / "both"
+    assert main(["global", *files, "--frontier", "--out", str(out), "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in document["classifiers"]] == ["small", "large"]
+    (told,) = document["comparisons"]
+    assert (told["first"], told["second"], told["more_robust"]) == ("small", "large", "large")
+    low, high = told["difference"]
+    assert low <= truth(0.1, 1.0) - (1 - (1 - 2 * norm.sf(2.4)) ** 3) <= high
+    assert 'small: all radii' in (out / "frontier.svg").read_text() and (out / "frontier.png").exists()
+    assert (out / "large" / "ledger.sqlite").exists()
+    assert main(["global", *files, "--frontier", "--quiet"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "small (1st) and large (2nd), sample by sample" in text
+    assert "large fails less often on class 1. Exact McNemar test" in text and "at confidence 99%" in text
+
+
+def test_what_cannot_be_compared_is_refused(files, capsys, tmp_path):
+    other = tmp_path / "other.toml"
+    folder = Path(files[0]).parent
+    networks = f'classifier = "{folder}/small/c.onnx"\ngenerator = "{folder}/small/g_{{class}}.onnx"\nclasses = [1]\n'
+    for words, told in (
+        ([*files], "are compared with --frontier"),
+        ([*files, "--frontier", "--classifier", "c.onnx"], "bring their networks themselves"),
+        ([files[0], str(other), "--frontier"], "the study files differ in epsilon (.*: 0.1, .*: None); give --epsilon"),
+        ([files[0], str(other), "--frontier", "--epsilon", "0.1"], "differ in samples (.*: 40, .*: None); give -n"),
+    ):
+        other.write_text(networks + 'max-epsilon = "0.25"\nalpha = 0.01\n')
+        assert main(["global", *words]) == 2
+        pattern = re.escape(told).replace(re.escape(".*"), ".*")
+        assert re.search(pattern, capsys.readouterr().err)
+    assert main(["frontier", *files]) == 2
+    assert "did you mean global --frontier?" in capsys.readouterr().err
+
+
+def test_studies_are_compared_in_python(files):
+    folders = {name: Path(file).parent / name for name, file in zip(("small", "large"), files, strict=True)}
+    studies = {name: Study({1: place / "g_1.onnx"}, place / "c.onnx") for name, place in folders.items()}
+    found = formalgr.frontier(studies, 0.25, 1e-2, samples=40, radii=["0.1"])
+    (told,) = found.to_json()["comparisons"]
+    assert told["more_robust"] == "large" and found.names == ("small", "large")
+    assert found.results[0].classes[0].band.bounds.alpha == 1e-2 / 2 / 2
+    with pytest.raises(UsageError, match="on the same classes"):
+        formalgr.frontier({**studies, "more": replace(studies["small"], generators={0: "g"})}, 0.25)
 
 
 # ---- certificates

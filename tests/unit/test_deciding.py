@@ -3,11 +3,15 @@
 The study is the two-dimensional cube of tests/unit/test_certify.py: which samples fail at 0.1 is known in closed form.
 """
 
+import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import formalgr as fg
+from formalgr.cli.main import main
 from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused, UsageError
 from formalgr.core.verdict import Guarantee, Reason, Stage, Verdict
@@ -247,8 +251,32 @@ def test_a_certified_claim_has_corollaries(tmp_path):
 
     sure = cube_study(tmp_path, tau=4.0, labels=(1,))
     result = decide(sure, 0.2)
-    found = corollary(result, sure)
+    found = corollary(result)
     assert 0.1 - 1e-6 < found["epsilon"] < 0.1 and 0.2 < found["delta"] < 0.2 + 1e-8
-    assert "r * 0.2 + p" in corollary_sentences(result, sure)[1]
+    assert "r * 0.2 + p" in corollary_sentences(result)[1]
     refuted = decide(sure, 0.0001, budget=Budget(0.0))
-    assert corollary(refuted, sure) is None and corollary_sentences(refuted, sure) == []
+    assert corollary(refuted) is None and corollary_sentences(refuted) == []
+
+
+def test_a_certified_claim_under_the_user_s_shift(tmp_path, capsys):
+    """Def. 3 for a distribution that is not the sampled one: (eps - s, r delta + p), and what rounding takes."""
+    sure = cube_study(tmp_path, tau=4.0, labels=(1,))
+    result = fg.certify(sure, "0.1", 0.2, 1e-2, seed=5)
+    found = fg.corollary(result, fg.Shift(distance="0.04", probability=0.01, ratio=1.5))
+    assert 0.06 - 1e-6 < found["epsilon"] < 0.06 and 0.31 < found["delta"] < 0.31 + 1e-8
+    assert Fraction(found["epsilon_exact"]) + result.rounding.distance == Fraction(6, 100)
+    assert fg.corollary(result, fg.Shift(distance="0.1")) is None  # rounding takes a little more than is left
+    assert fg.corollary(result, fg.Shift(ratio=5.0)) is None  # delta 1 says nothing
+    words = ["global", "--generator", str(sure.generators[1]), "--class", "1", "--classifier", str(sure.classifier)]
+    words += ["--epsilon", "0.1", "--delta", "0.2", "--quiet", "--shift-distance", "0.04", "--shift-ratio", "1.5"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["for_shifted_latents"]
+    assert told["shift"] == {"distance": "1/25", "probability": 0.0, "ratio": 1.5} and 0.3 <= told["delta"] < 0.3001
+    assert main(words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "at most 1.5 times the prior's and whose latents are then moved by at most 0.04, but for a" in text
+    assert "share 0: (0.0599" in text
+    assert main([*words, "--shift-distance", "0.5"]) == 0
+    assert "nothing follows" in " ".join(capsys.readouterr().out.split())
+    for bad in (["--shift-ratio", "0.5"], ["--shift-probability", "2"], ["--frontier"], ["--mass"]):
+        assert main([*words, *bad]) == 2

@@ -57,6 +57,16 @@ def test_radii_are_rationals():
     assert Shift().upper(0.25) == pytest.approx(0.25) and Shift(ratio=9.0).upper(0.5) == 1.0
 
 
+def test_one_shift_after_another():
+    """N(m, s^2 I) of a mixture: the bounds of both shifts, one after the other, are those of their chain."""
+    first = Shift(distance="0.1", probability=0.02, ratio=1.2)
+    second = Shift(distance="0.05", probability=0.01, ratio=1.5)
+    both, bound = first.then(second), failure(0.35, np.zeros(3))
+    assert both.needs("0.2") == Fraction(35, 100)
+    assert both.upper(bound) == pytest.approx(second.upper(first.upper(bound)), rel=1e-9)
+    assert both.upper(bound) >= second.ratio * (first.ratio * bound + first.probability) + second.probability
+
+
 @pytest.mark.parametrize(
     "values", [{"distance": -1}, {"probability": 1.5}, {"probability": -0.1}, {"ratio": 0.5}, {"ratio": np.inf}]
 )
