@@ -7,7 +7,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from formalgr.cli import options
+from formalgr.cli import global_options, options
 from formalgr.cli.session import Session
 from formalgr.core.errors import UsageError
 
@@ -58,9 +58,9 @@ def add_arguments(parser: options.Parser) -> None:
     )
     options.add_model_options(parser, required=False)
     options.add_claim_options(parser, samples=None)
-    options.add_frontier_options(parser)
-    options.add_mass_options(parser)
-    options.add_shift_options(parser)
+    global_options.add_frontier_options(parser)
+    global_options.add_mass_options(parser)
+    global_options.add_shift_options(parser)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None)  # the file may say them
     parser.add_argument(
         "--sequential",

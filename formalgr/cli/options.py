@@ -184,23 +184,6 @@ def add_run_options(parser: Parser) -> None:
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def add_frontier_options(parser: Parser) -> None:
-    """The whole curve."""
-    group = parser.add_argument_group("all radii at once")
-    group.add_argument(
-        "--frontier",
-        action="store_true",
-        help="bounds of the failure probability at every radius, and of the radius's quantiles and mean; --epsilon is "
-        "then a radius of interest, and several --classifier FILE are compared on the same latents",
-    )
-    group.add_argument(
-        "--max-epsilon",
-        type=radius,
-        metavar="E",
-        help="largest radius looked at with --frontier (default 0.5); with --mass: proven bounds at 21 radii too",
-    )
-
-
 def add_model_options(parser: Parser, required: bool = True) -> None:
     """Which networks: generators by class, one classifier, the stage between them, the latents' distribution."""
     group = parser.add_argument_group("networks")
@@ -269,55 +252,6 @@ def add_claim_options(
         "--alpha", type=level, default=1e-3, metavar="A", help="1 - confidence of the verdict (default 0.001)"
     )
     add_sample_options(group, samples)
-
-
-def add_shift_options(parser: Parser) -> None:
-    """What the user knows of another distribution of the latents."""
-    group = parser.add_argument_group("another distribution of the latents, as far as you know it")
-    group.add_argument(
-        "--shift-distance",
-        type=radius,
-        metavar="S",
-        help="its latents are those of the prior, moved by at most S (L-infinity): what is certified is told for it too",
-    )
-    group.add_argument(
-        "--shift-probability", type=share, metavar="P", help="but for a share P of them, which may be anywhere"
-    )
-    group.add_argument(
-        "--shift-ratio",
-        type=positive,
-        metavar="R",
-        help="before that, its density is at most R times the prior's, R >= 1",
-    )
-
-
-def add_mass_options(parser: Parser) -> None:
-    """Proofs about regions of the latent space instead of samples, or beside them."""
-    group = parser.add_argument_group("regions of the latent space")
-    group.add_argument(
-        "--mass",
-        action="store_true",
-        help="up to 4 latents: prove which regions fail and which are robust, and bound the failure probability by "
-        "their mass; no sampling, no confidence level (--delta is optional)",
-    )
-    group.add_argument(
-        "--hybrid",
-        action="store_true",
-        help="the same, and then sample the rest: -n latents of the regions that stay open, at confidence 1 - alpha",
-    )
-    group.add_argument(
-        "--gap",
-        type=share,
-        metavar="G",
-        help="width of the bounds where regions are enough (default: as wide as decides --delta, else 0.001)",
-    )
-    group.add_argument(
-        "--region-seconds",
-        type=seconds,
-        default=10.0,
-        metavar="S",
-        help="with --hybrid: limit of the regions of one class (default 10)",
-    )
 
 
 def add_sample_options(group, samples: int | None = 200) -> None:
