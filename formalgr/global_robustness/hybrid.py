@@ -4,7 +4,12 @@ In: Study, eps, alpha. Out: LatentMass. Trust: sound at confidence 1 - alpha, as
 
 u is the mass of the open regions, m_F that of the failing ones, both rounded up (down in the lower bound). Regions and
 the number of samples are fixed before the first sample is drawn; a ledger keeps the regions that were sampled, whatever
-becomes of the partition later. Sampling in plain floats errs by less than 1e-12 of the open mass.
+becomes of the partition later.
+
+Masses are those of the prior itself, latents are float32 numbers computed in plain floats. So each latent stands for
+an exact one that is proven to lie within `move` of it: robust is what is robust at eps + move, violated what is
+violated at eps - move. Boxes are drawn with a chance that is their share of the open mass but for `imbalance`, which q
+is moved by.
 """
 
 from collections import Counter
@@ -15,10 +20,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from formalgr.core.box import Box
+from formalgr.core.box import Box, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused, UsageError
 from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.rounding import UNIT_ROUNDOFF, nearest_down
 from formalgr.core.seeds import sample_generator
 from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness.binomial import check_alpha
@@ -41,10 +47,19 @@ from formalgr.global_robustness.mass import Measure
 from formalgr.global_robustness.multiplicity import refutation_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.regions import Measured, weighed
-from formalgr.global_robustness.samples import UNIT, SampleRecord, Unit, check_latents, unfinished
+from formalgr.global_robustness.samples import (
+    UNIT,
+    SampleRecord,
+    Unit,
+    check_latents,
+    surely_wrong,
+    unfinished,
+)
+from formalgr.global_robustness.shift import rounding_of
 from formalgr.global_robustness.study import Study
 from formalgr.runs.ledger import Ledger
 from formalgr.runs.workers import run
+from formalgr.spec.robustness import latent_ball
 from formalgr.verify.options import VerifyOptions
 
 STREAM = 1 << 62
@@ -85,14 +100,43 @@ class OpenLatents:
     measure: Measure
     boxes: Box
 
+    @property
+    def move(self) -> Fraction:
+        """How far a latent may lie from the exact one that it stands for: twice what rounding to float32 takes."""
+        return 2 * rounding_of(self.measure.prior).distance
+
     def at(self, seed: int, label: int, indices: Iterable[int]) -> np.ndarray:
         """The latents of class `label` with these indices, (len(indices), latent) float32."""
+        return self._points(*self._drawn(seed, label, indices))
+
+    def surely_near(self, seed: int, label: int, indices: Iterable[int]) -> np.ndarray:
+        """Whether each of these latents is proven to lie within `move` of the exact one, (len(indices),) bool."""
+        box, shares = self._drawn(seed, label, indices)
+        points = self._points(box, shares).astype(np.float64)
+        return self.measure.surely_within(box, shares, points, nearest_down(self.move))
+
+    def _drawn(self, seed: int, label: int, indices: Iterable[int]) -> tuple[Box, np.ndarray]:
+        """A box of the regions for each index, and the share of its mass below the latent on each axis."""
         randoms = [sample_generator(seed, STREAM | label, index) for index in indices]
         shares = np.array([random.uniform(size=1 + self.boxes.inputs) for random in randoms])
         reached = np.cumsum(self.measure.about(self.boxes))
         chosen = np.searchsorted(reached, shares[:, 0] * reached[-1], side="right")
-        box = self.boxes[np.minimum(chosen, len(self.boxes) - 1)]
-        return self.measure.within(box, shares[:, 1:]).astype(np.float32)
+        return self.boxes[np.minimum(chosen, len(self.boxes) - 1)], shares[:, 1:]
+
+    def _points(self, box: Box, shares: np.ndarray) -> np.ndarray:
+        return self.measure.within(box, shares).astype(np.float32)
+
+    def imbalance(self) -> float:
+        """Upper bound of the total variation distance between the boxes as they are drawn and as they weigh."""
+        if not len(self.boxes):
+            return 0.0
+        reached, exact = np.cumsum(self.measure.about(self.boxes)), self.measure.of(self.boxes)
+        drawn, whole = np.diff(reached, prepend=0.0) / reached[-1], exact.total()
+        if not whole.lower > 0.0:
+            return 1.0
+        off = np.maximum(np.abs(drawn - exact.lower / whole.upper), np.abs(drawn - exact.upper / whole.lower))
+        # a threshold of the draw, the random number itself and the quotients are rounded
+        return min(1.0, float(np.sum(off + 8.0 * UNIT_ROUNDOFF["float64"])))
 
 
 @dataclass(frozen=True)
@@ -105,8 +149,41 @@ class RegionChecker:
     options: HybridOptions
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
-        latents = self.latents[unit.label].at(self.options.seed, unit.label, unit.indices)
-        return check_latents(self.study, unit, latents, self.epsilon, self.options.local)
+        drawn, seed = self.latents[unit.label], self.options.seed
+        latents, move = drawn.at(seed, unit.label, unit.indices), drawn.move
+        records = check_latents(self.study, unit, latents, self.epsilon + move, self.options.local)
+        sure = drawn.surely_near(seed, unit.label, unit.indices)
+        for k, record in enumerate(records):
+            if record.verdict is Verdict.HOLDS and not sure[k]:
+                records[k] = _open(record)
+        violated = [k for k, record in enumerate(records) if record.verdict is Verdict.VIOLATED]
+        closer = self._violated(unit, latents, violated, self.epsilon - move) if violated else []
+        for k, record in zip(violated, closer, strict=True):
+            records[k] = record if sure[k] else _open(record)
+        return records
+
+    def _violated(self, unit: Unit, latents: np.ndarray, which: list[int], radius: Fraction) -> list[SampleRecord]:
+        """Records of these samples: violated whatever exact latents they stand for, else unknown.
+
+        At a radius below 0 the latents themselves have to be wrong, all around.
+        """
+        part = replace(unit, indices=tuple(unit.indices[k] for k in which))
+        records = check_latents(self.study, part, latents[which], max(radius, Fraction(0)), self.options.local)
+        wrong = np.ones(len(which), dtype=bool)
+        if radius < 0:
+            boxes = outward([latent_ball(latent, -radius) for latent in latents[which]])
+            wrong = surely_wrong(self.study.composed(unit.label), self.study.unsafe(unit.label), boxes)
+        return [
+            record if sure and record.verdict is Verdict.VIOLATED else _open(record)
+            for record, sure in zip(records, wrong.tolist(), strict=True)
+        ]
+
+
+def _open(record: SampleRecord) -> SampleRecord:
+    """Unknown: the answer depends on what rounding the latent has changed."""
+    nothing = {"guarantee": Guarantee.NONE, "stage": None, "misclassified": False, "witness": None}
+    reason = record.reason or Reason.NUMERICS
+    return replace(record, verdict=Verdict.UNKNOWN, reason=reason, confirmed_float32=None, **nothing)
 
 
 def hybrid_mass(
@@ -139,6 +216,7 @@ def hybrid_mass(
 def _fixed(search: Search, options: HybridOptions, budget: Budget, progress: Progress) -> ClassMass:
     """The regions of a class, those of the ledger where it holds samples of them; kept before anything is drawn."""
     settings = {
+        "latents": "rounded outward",
         "epsilon": str(search.epsilon),
         "delta": options.regions.delta,
         "alpha": options.alpha,
@@ -205,24 +283,25 @@ def _bounds(fixed: ClassMass, records: list[SampleRecord], checker: RegionChecke
     verdicts = Counter(record.verdict for record in records)
     parts = (verdicts[one] for one in (Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN))
     counts = Counts(len(records), *parts, sum(record.misclassified for record in records))
-    lower, upper = _lower(found, counts, options.alpha), _upper(found, counts, options.alpha)
+    off = checker.latents[label].imbalance()
+    lower, upper = _lower(found, counts, options.alpha, off), _upper(found, counts, options.alpha, off)
     delta = options.regions.delta
-    verdict = None if delta is None else verdict_of(_lower(found, counts, level), upper, delta)
+    verdict = None if delta is None else verdict_of(_lower(found, counts, level, off), upper, delta)
     proofs = [record.guarantee for record in records if record.verdict is not Verdict.UNKNOWN]
     latents = checker.latents[label].at(options.seed, label, range(len(records))) if records else np.zeros((0, 0))
     drawn = Drawn(counts, min(proofs, default=Guarantee.FLOAT_SOUND), latents_sha256(latents))
     return replace(fixed, lower=lower, upper=upper, verdict=verdict, drawn=drawn)
 
 
-def _upper(found: Measured, counts: Counts, alpha: float) -> float:
-    """m_F + u * CP_upper, every step rounded up; never above what is proven without samples."""
-    rate = counts.delta_upper(alpha) if counts.samples else 0.0
+def _upper(found: Measured, counts: Counts, alpha: float, off: float) -> float:
+    """m_F + u * (CP_upper + off), every step rounded up; never above what is proven without samples."""
+    rate = float(np.nextafter(counts.delta_upper(alpha) + off, np.inf)) if counts.samples else 0.0
     total = np.nextafter(np.nextafter(found.open_.upper * rate, np.inf) + found.failing.upper, np.inf)
     return min(found.upper, float(np.nextafter(total + found.beyond, np.inf)))
 
 
-def _lower(found: Measured, counts: Counts, alpha: float) -> float:
-    """m_F + u * CP_lower, every step rounded down; never below what is proven without samples."""
-    rate = counts.delta_lower(alpha) if counts.samples else 0.0
+def _lower(found: Measured, counts: Counts, alpha: float, off: float) -> float:
+    """m_F + u * (CP_lower - off), every step rounded down; never below what is proven without samples."""
+    rate = max(0.0, float(np.nextafter(counts.delta_lower(alpha) - off, -np.inf))) if counts.samples else 0.0
     total = np.nextafter(found.open_.lower * rate, -np.inf) + found.failing.lower
     return max(found.lower, float(np.nextafter(total, -np.inf)))

@@ -74,11 +74,15 @@ class Measure:
         """Bounds of P(z in box), one of each box: (batch,)."""
         if not len(box):
             return Mass(np.zeros(0, dtype=np.float64), np.zeros(0, dtype=np.float64))
-        lower, upper = _normal(box) if self.prior.interval is None else self._uniform(box)
+        lower, upper = self._axes(box)
         whole = Mass(lower[:, 0], upper[:, 0])
         for axis in range(1, box.inputs):
             whole = Mass(_down(whole.lower * lower[:, axis]), _up(whole.upper * upper[:, axis]))
         return whole
+
+    def _axes(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the mass of each axis's interval, (batch, latent)."""
+        return _normal(box) if self.prior.interval is None else self._uniform(box)
 
     def _uniform(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of each axis's share of the interval, (batch, latent)."""
@@ -100,7 +104,9 @@ class Measure:
         return np.prod(np.abs(ndtr(sign * box.upper) - ndtr(sign * box.lower)), axis=1)
 
     def within(self, box: Box, shares: np.ndarray) -> np.ndarray:
-        """The points below which lie these shares of each axis's mass in each box, (batch, latent), in plain floats."""
+        """The points below which lie these shares of each axis's mass in each box, (batch, latent), in plain floats:
+        `surely_within` says how good they are.
+        """
         if self.prior.interval is not None:
             start, stop = (np.clip(end, *map(float, self.prior.interval)) for end in (box.lower, box.upper))
             return start + shares * (stop - start)
@@ -109,6 +115,19 @@ class Measure:
         sign = np.where(box.lower > 0.0, -1.0, 1.0)
         start, stop = ndtr(sign * box.lower), ndtr(sign * box.upper)
         return np.clip(sign * ndtri(start + shares * (stop - start)), box.lower, box.upper)
+
+    def surely_within(self, box: Box, shares: np.ndarray, points: np.ndarray, distance: float) -> np.ndarray:
+        """Whether the points below which lie these shares, all of [share, share + 2^-53], are proven to be within
+        `distance` of `points` in every coordinate, (batch,) bool.
+        """
+        low, high = _up(points - distance), np.nextafter(points + distance, -np.inf)
+        whole_lower, whole_upper = self._axes(box)
+        below = self._axes(Box(box.lower, np.clip(low, box.lower, box.upper)))[1]
+        reached = self._axes(Box(box.lower, np.clip(high, box.lower, box.upper)))[0]
+        after = np.minimum(_up(shares + 2.0**-53), 1.0)
+        not_less = (low <= box.lower) | ((low <= box.upper) & (below <= _down(shares * whole_lower)))
+        not_more = (high >= box.upper) | ((high >= box.lower) & (reached >= _up(after * whole_upper)))
+        return np.all(not_less & not_more, axis=1)
 
 
 BITS = 96

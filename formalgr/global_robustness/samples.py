@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.attacks.replay import Replayer
-from formalgr.core.box import outward
+from formalgr.core.box import Box, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused
 from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
@@ -20,6 +20,7 @@ from formalgr.global_robustness.study import Study
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
+from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 
@@ -151,13 +152,18 @@ def _proven_wrong(network: Network, points: Sequence[Query]) -> set[int]:
     suspects = np.nonzero(unsafe.excess(network.graph.evaluate(boxes.center)) <= 0.0)[0].tolist()
     if not suspects:
         return set()
-    outputs = network.graph.intervals(boxes[np.array(suspects)].interval(network.graph.input_shape))[-1]
-    surely = unsafe.surely_contains(outputs.reshape((network.graph.outputs,)))
+    surely = surely_wrong(network, unsafe, boxes[np.array(suspects)])
     return {
         k
         for k, sure in zip(suspects, surely.tolist(), strict=True)
         if sure or replayer.replay(points[k], points[k].box.lower) is not None
     }
+
+
+def surely_wrong(network: Network, unsafe: UnsafeSet, box: Box) -> np.ndarray:
+    """Boxes all of whose outputs are unsafe, by outward-rounded intervals, (batch,) bool."""
+    outputs = network.graph.intervals(box.interval(network.graph.input_shape))[-1]
+    return unsafe.surely_contains(outputs.reshape((network.graph.outputs,)))
 
 
 def _record(label: int, index: int, outcome: Outcome, wrong: bool) -> SampleRecord:

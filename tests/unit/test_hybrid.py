@@ -13,12 +13,13 @@ from formalgr.cli.main import main
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused, UsageError
-from formalgr.core.verdict import Guarantee
-from formalgr.global_robustness.hybrid import HybridOptions, OpenLatents, hybrid_mass
+from formalgr.core.verdict import Guarantee, Reason
+from formalgr.global_robustness.hybrid import HybridOptions, OpenLatents, RegionChecker, hybrid_mass
 from formalgr.global_robustness.latent_mass import MassOptions, latent_mass
 from formalgr.global_robustness.mass import Measure
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.global_robustness.prior import LatentPrior
+from formalgr.global_robustness.samples import Unit
 from tests.studies import cube_study, identity, study, within_diamond
 
 COARSE = MassOptions(gap=0.2)
@@ -42,6 +43,59 @@ def test_latents_of_regions_follow_the_prior_within_them(interval):
             assert abs(np.mean(inside) - share) <= 5.0 * math.sqrt(share / draws) + 1e-9
             seen += int(np.sum(inside))
     assert seen == draws
+
+
+@pytest.mark.parametrize("interval", [None, (Fraction(-1), Fraction(1, 3))])
+def test_the_exact_latent_is_proven_to_be_near(interval):
+    """Inverse of the distribution function and rounding to float32 are enclosed, in wide, narrow and far boxes."""
+    boxes = Box(np.array([[-3.0, -1.0], [0.2, 0.0], [0.1, 0.0], [5.0, 5.5]]),
+                np.array([[0.0, 1.0], [0.25, 2.0], [0.1001, 7.0], [7.5, 6.0]]))
+    latents = OpenLatents(Measure(LatentPrior(2, interval)), boxes[:3] if interval else boxes)
+    assert latents.surely_near(7, 1, range(400)).all()
+    box, shares = latents._drawn(7, 1, range(400))
+    points = latents.at(7, 1, range(400)).astype(np.float64)
+    assert not latents.measure.surely_within(box, shares, points, 1e-10).all()
+    assert not latents.measure.surely_within(box, shares, points + 3e-6, float(latents.move)).any()
+    if interval:
+        for k in range(0, 400, 40):
+            for axis in (0, 1):
+                ends = Fraction(box.lower[k, axis]), Fraction(box.upper[k, axis])
+                start, stop = (max(interval[0], min(interval[1], end)) for end in ends)
+                exact = start + Fraction(shares[k, axis]) * (stop - start)
+                assert abs(exact - Fraction(points[k, axis])) <= latents.move
+
+
+def test_how_boxes_are_drawn_is_compared_with_what_they_weigh():
+    edges = np.linspace(-4.0, 4.0, 2001)
+    boxes = Box(edges[:-1, None], edges[1:, None])
+    assert OpenLatents(Measure(LatentPrior(1)), boxes).imbalance() < 1e-11
+
+    class Crooked(Measure):
+        def about(self, box):
+            return super().about(box) * np.where(box.lower[:, 0] < 0.0, 1.0, 1.1)
+
+    assert OpenLatents(Crooked(LatentPrior(1)), boxes).imbalance() > 0.02
+
+
+@pytest.mark.parametrize("step, verdict", [(-2, "HOLDS"), (0, "UNKNOWN"), (2, "VIOLATED")])
+def test_what_rounding_a_latent_could_change_is_unknown(tmp_path, step, verdict):
+    """The radius of a latent, give or take twice what it may have been moved."""
+    square, boxes = cube_study(tmp_path, 2, 2.0, labels=(1,)), Box(np.array([[0.5, 0.5]]), np.array([[1.0, 1.0]]))
+    latents = OpenLatents(Measure(LatentPrior(2)), boxes)
+    radius = 2 - Fraction(float(np.max(np.abs(latents.at(0, 1, [3])))))
+    checker = RegionChecker(square, {1: latents}, radius + step * latents.move, HybridOptions())
+    (record,) = checker(Unit(1, (3,)))
+    assert record.verdict.name == verdict
+    assert (record.reason is Reason.NUMERICS) == (verdict == "UNKNOWN")
+
+
+def test_at_radius_0_a_latent_has_to_be_wrong_all_around(tmp_path):
+    """Within the cube, outside of it, and on a wall that no float32 number resolves."""
+    square, wall = cube_study(tmp_path, 1, 2.0, labels=(1,)), 2.0
+    for low, high, verdict in ((1.0, 1.5, "HOLDS"), (2.5, 3.0, "VIOLATED"), (wall - 1e-9, wall + 1e-9, "UNKNOWN")):
+        latents = OpenLatents(Measure(LatentPrior(1)), Box(np.array([[low]]), np.array([[high]])))
+        records = RegionChecker(square, {1: latents}, Fraction(0), HybridOptions())(Unit(1, (0, 1, 2)))
+        assert {record.verdict.name for record in records} == {verdict}
 
 
 def test_a_latent_depends_on_its_index_alone():
@@ -73,10 +127,10 @@ def test_both_bounds_by_hand(tmp_path):
     )
     (one,) = found.classes
     failing, open_, counts = one.found.failing, one.found.open_, one.drawn.counts
-    assert one.upper == pytest.approx(failing.upper + open_.upper * counts.delta_upper(1e-3), abs=1e-12)
-    assert one.lower == pytest.approx(failing.lower + open_.lower * counts.delta_lower(1e-3), abs=1e-12)
-    assert one.upper >= failing.upper + open_.upper * counts.delta_upper(1e-3)
-    assert one.lower <= failing.lower + open_.lower * counts.delta_lower(1e-3)
+    assert one.upper == pytest.approx(failing.upper + open_.upper * counts.delta_upper(1e-3), abs=1e-9)
+    assert one.lower == pytest.approx(failing.lower + open_.lower * counts.delta_lower(1e-3), abs=1e-9)
+    assert one.upper > failing.upper + open_.upper * counts.delta_upper(1e-3)
+    assert one.lower < failing.lower + open_.lower * counts.delta_lower(1e-3)
 
 
 def test_regions_that_leave_nothing_open_need_no_sample(tmp_path):
