@@ -38,6 +38,7 @@ DOORS = {
     "flint": ["core/exact.py", "verify/checker/"],
     "time": ["core/budget.py"],
     "multiprocessing": ["runs/workers.py"],
+    "pickle": ["runs/workers.py", "solvers/child.py"],  # over pipes between its own processes; never a file
     "ray": ["runs/cluster.py"],
 }
 
@@ -135,6 +136,18 @@ def test_print_and_environment_belong_to_the_rim(path):
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
             here = path.relative_to(ROOT).as_posix()
             assert package == "cli" or here == "runs/workers.py", "environment read outside cli"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_nothing_that_is_read_is_run(path):
+    """Arrays are read without pickle; no text is evaluated."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            assert name not in ("eval", "exec", "compile") or ast.unparse(node.func) in ("re.compile", "model.eval")
+            if name in ("read_array", "open_memmap") or ast.unparse(node.func) == "np.load":
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert given.get("allow_pickle") == "False", f"{ast.unparse(node)} may read a pickle"
 
 
 @pytest.mark.parametrize("path", MODULES)

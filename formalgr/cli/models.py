@@ -4,6 +4,7 @@ In: a parsed namespace. Out: Study. Trust: sound (classes and files are checked 
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -107,7 +108,7 @@ def study_of(args: argparse.Namespace) -> Study:
             raise InputError(f"class {label} has no generator; {args.path} has {', '.join(map(str, sorted(table)))}")
     files = {label: table[label] if table else args.generator.replace(PLACE, str(label)) for label in labels}
     for label, file in files.items():
-        if not Path(file).is_file():
+        if not os.path.isfile(file):
             hint = "; restrict the classes with --class" if args.labels is None else "; check the path"
             raise InputError(f"{file}: no such file (the generator of class {label}){hint}")
     return Study(files, args.classifier, args.between, args.label_rule, args.one_hot, args.prior)

@@ -9,6 +9,7 @@ import math
 from fractions import Fraction
 from typing import NoReturn
 
+from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
 from formalgr.core.suggest import did_you_mean
 from formalgr.runs.shard import WHOLE, Shard, parse_shard
@@ -16,6 +17,8 @@ from formalgr.runs.shard import WHOLE, Shard, parse_shard
 SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
 SEMANTICS = ("real", "float32")
 LEVELS = ("none", "solver", "float-sound", "exact")
+DIGITS = 6
+"""Of a class index: a longer one is a slip, and a range up to it would fill the memory."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -140,8 +143,8 @@ def shard(text: str) -> Shard:
 def radius(text: str) -> str:
     """A number >= 0, kept as it was typed: 0.1 means one tenth exactly, and so does 1/10."""
     try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        value = written(text)
+    except ValueError:
         value = Fraction(-1)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be a finite number >= 0, got {text!r}")
@@ -160,6 +163,8 @@ def classes(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise argparse.ArgumentTypeError(f"must be class indices >= 0 such as 3 or 3,8 or 0-9, got {text!r}")
+        if len(last or first) > DIGITS:
+            raise argparse.ArgumentTypeError(f"must be class indices below 10^{DIGITS}, got {text!r}")
         found.extend(range(int(first), int(last if dash else first) + 1))
     return tuple(sorted(set(found)))
 

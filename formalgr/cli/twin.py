@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from formalgr.cli import options
 from formalgr.cli.session import Session
+from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
 
 DESCRIPTION = """
@@ -82,8 +83,8 @@ def _domain(text: str, inputs: int):
         return boxes.pop(), (property_,)
     low, comma, high = text.partition(",")
     try:
-        ends = Fraction(low), Fraction(high)
-    except (ValueError, ZeroDivisionError):
+        ends = written(low), written(high)
+    except ValueError:
         comma = ""
     if not comma:
         raise UsageError(f"--domain takes a property (.vnnlib) or LOW,HIGH, got {text!r}")

@@ -8,6 +8,11 @@ class FormalgrError(Exception):
     """Root of every error that formalgr raises on purpose; `exit_code` is what the command line returns."""
 
     exit_code = 1
+    letters = "\n"
+    """Control characters that its message may hold: a file must not steer the terminal that shows what is wrong."""
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() or c in self.letters else "?" for c in Exception.__str__(self))
 
 
 class UsageError(FormalgrError):
@@ -24,6 +29,8 @@ class InputError(FormalgrError):
 
 class ModelError(InputError):
     """A network file cannot be read, or two networks do not fit together."""
+
+    letters = ""
 
 
 class UnsupportedOperator(ModelError):

@@ -4,9 +4,10 @@ In: a file or folder. Out: Pictures. Trust: sound (what does not fit raises Inpu
 said).
 """
 
-import gzip
+import math
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from formalgr.core.errors import InputError
 from formalgr.core.seeds import named_generator
+from formalgr.graph.onnx_file import LARGEST_FILE, read_bytes
 
 IDX = {"test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
        "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")}
@@ -60,12 +62,15 @@ def read_pictures(place: Path, part: str = "test", largest: float = 255.0) -> Pi
 
 def _npz(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > LARGEST_FILE:
+                raise InputError(f"{path}: holds more than {LARGEST_FILE} bytes, more than formalgr reads")
         with np.load(path, allow_pickle=False) as arrays:
             names = [f"x_{part}", f"y_{part}"]
             if not set(names) <= set(arrays):
                 raise InputError(f"{path}: needs the arrays {' and '.join(names)}, has {', '.join(sorted(arrays))}")
             return arrays[names[0]], arrays[names[1]]
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError):
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError, zlib.error, MemoryError):
         raise InputError(f"{path}: not a .npz file of plain arrays") from None
 
 
@@ -80,12 +85,11 @@ def _named(folder: Path, name: str) -> Path:
 def _idx(path: Path) -> np.ndarray:
     """An IDX file of bytes: magic number 0x0000080d for d axes, their sizes, the values."""
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        data = read_bytes(path)
         zeros, kind, axes = struct.unpack(">HBB", data[:4])
         shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
-    except (OSError, EOFError, struct.error):
+    except struct.error:
         raise InputError(f"{path}: not an IDX file") from None
-    if zeros or kind != 8 or len(data) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)):
+    if zeros or kind != 8 or len(data) != 4 + 4 * axes + math.prod(shape):
         raise InputError(f"{path}: not an IDX file of bytes of the size that it states")
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)

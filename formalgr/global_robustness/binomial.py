@@ -6,12 +6,14 @@ outward, and `recheck` proves the inequalities that they stand for.
 Clopper & Pearson 1934: the upper bound is the p where P(Binomial(n, p) <= k) = alpha, a quantile of Beta(k+1, n-k).
 """
 
-import math
 
 import numpy as np
 
 from formalgr.core.errors import UsageError
 from formalgr.core.rounding import BETA_QUANTILE_RELATIVE, PROBABILITY_RELATIVE, UNIT_ROUNDOFF
+
+LARGEST_SAMPLE = 10**6
+"""Samples per class of one run: a record each, also of those that time did not allow."""
 
 
 def check_alpha(alpha: float) -> None:
@@ -22,8 +24,14 @@ def check_alpha(alpha: float) -> None:
 
 def check_delta(delta: float) -> None:
     """Raises UsageError unless 0 <= delta <= 1."""
-    if not (isinstance(delta, (int, float)) and math.isfinite(delta) and 0.0 <= delta <= 1.0):
+    if not (isinstance(delta, (int, float)) and 0.0 <= delta <= 1.0):
         raise UsageError(f"delta must be in [0, 1], got {delta}")
+
+
+def check_samples(samples: int) -> None:
+    """Raises UsageError for more samples per class than one run can hold the records of."""
+    if samples > LARGEST_SAMPLE:
+        raise UsageError(f"samples must be at most {LARGEST_SAMPLE} per class, got {samples}")
 
 
 def _check_counts(failures: int, samples: int) -> None:

@@ -17,7 +17,7 @@ from formalgr.core.documents import Documented
 from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Reason, Semantics, Stage, Verdict
-from formalgr.global_robustness.binomial import check_alpha, check_delta
+from formalgr.global_robustness.binomial import check_alpha, check_delta, check_samples
 from formalgr.global_robustness.book import FIXED, Book, counts_of, open_ledger, study_settings
 from formalgr.global_robustness.deciding import ClassProgress, Schedule
 from formalgr.global_robustness.frontier import Counts
@@ -114,6 +114,7 @@ class CertifyOptions:
                 raise UsageError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         if self.samples < 1 or self.jobs < 1:
             raise UsageError(f"samples and jobs must be >= 1, got {self.samples} and {self.jobs}")
+        check_samples(self.samples)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")
 

@@ -17,7 +17,7 @@ from formalgr.core.errors import UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Guarantee
 from formalgr.global_robustness.band import CountBounds, pointwise, simultaneous
-from formalgr.global_robustness.binomial import check_alpha
+from formalgr.global_robustness.binomial import check_alpha, check_samples
 from formalgr.global_robustness.book import FRONTIER, open_ledger, study_settings
 from formalgr.global_robustness.bracketing import BracketChecker, BracketRecord, Refinement
 from formalgr.global_robustness.frontier import Brackets, Frontier
@@ -57,6 +57,7 @@ class FrontierOptions:
         for name in ("samples", "jobs", "classifiers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UsageError(f"{name} must be a whole number >= 1, got {getattr(self, name)!r}")
+        check_samples(self.samples)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")
         object.__setattr__(self, "radii", tuple(map(radius_of, self.radii)))

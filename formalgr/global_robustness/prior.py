@@ -10,11 +10,16 @@ from fractions import Fraction
 
 import numpy as np
 
+from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
 from formalgr.core.seeds import sample_generator
 
 NORMAL = "normal"
 """The name of N(0, I); the other prior is written `uniform:LOWER,UPPER`."""
+
+
+LARGEST = 2**127
+"""Latents are float32 numbers."""
 
 
 def parse_prior(text: str) -> tuple[Fraction, Fraction] | None:
@@ -23,11 +28,12 @@ def parse_prior(text: str) -> tuple[Fraction, Fraction] | None:
         return None
     kind, _, ends = text.partition(":")
     try:
-        lower, upper = (Fraction(end.strip()) for end in ends.split(","))
-    except (ValueError, ZeroDivisionError):
+        lower, upper = (written(end.strip()) for end in ends.split(","))
+    except ValueError:
         lower = upper = Fraction(0)
-    if kind != "uniform" or not lower < upper:
-        raise UsageError(f"the prior must be 'normal' or 'uniform:LOWER,UPPER' with LOWER < UPPER, got {text!r}")
+    if kind != "uniform" or not -LARGEST <= lower < upper <= LARGEST:
+        way = "'uniform:LOWER,UPPER' with LOWER < UPPER, numbers of float32"
+        raise UsageError(f"the prior must be 'normal' or {way}, got {text!r}")
     return lower, upper
 
 

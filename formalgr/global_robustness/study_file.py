@@ -61,7 +61,7 @@ def read_study_file(path: str | Path) -> StudyFile:
         values = tomllib.loads(path.read_bytes().decode("utf-8"), parse_float=Decimal)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file (a study in TOML)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from None
     for key in values:
         if key not in KEYS:
@@ -150,9 +150,13 @@ def _level(path: Path, key: str, value: object) -> float:
 
 
 def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
         raise _wrong(key, "a number", value)
-    return float(value)
+    return number
 
 
 def _whole(least: int):

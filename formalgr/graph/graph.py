@@ -3,6 +3,7 @@
 In: operators and their inputs. Out: Graph, GraphBuilder. Trust: sound.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +12,10 @@ import numpy as np
 from formalgr.core.arrays import Arrays, namespace
 from formalgr.core.errors import ModelError
 from formalgr.core.linear import Interval
-from formalgr.operators.base import Fed, Operator, Recipe, Shape
+from formalgr.operators.base import LARGEST_NODE, Fed, Operator, Recipe, Shape
+
+LARGEST_INPUT = 1 << 20
+"""Most values of the input: many of them are evaluated at once."""
 
 PIECE_BYTES = 1 << 26
 """What the values of the widest node may take when many points are evaluated."""
@@ -144,11 +148,19 @@ class Graph:
         return xp.reshape(values[-1], (inputs.shape[0], -1))
 
 
+def _checked(what: str, shape: Shape, most: int = LARGEST_NODE) -> Shape:
+    """The shape in Python integers. Raises ModelError when it holds more values than `most`."""
+    sizes = tuple(int(size) for size in shape)
+    if math.prod(sizes) > most:
+        raise ModelError(f"{what} of shape {list(sizes)} holds more than {most} values; formalgr takes no more")
+    return sizes
+
+
 class GraphBuilder:
     """Builds a Graph node by node; every node's shape is checked when it is added."""
 
     def __init__(self, input_shape: Shape):
-        self._input_shape = tuple(int(size) for size in input_shape)
+        self._input_shape = _checked("the input", input_shape, LARGEST_INPUT)
         self._nodes: list[Node] = []
 
     def shape(self, index: int) -> Shape:
@@ -166,7 +178,7 @@ class GraphBuilder:
             shape = operator.out_shape(*(self.shape(i) for i in inputs))
         except ValueError as error:
             raise ModelError(f"node {name}: {error}") from None
-        self._nodes.append(Node(name, operator, tuple(inputs), tuple(int(size) for size in shape)))
+        self._nodes.append(Node(name, operator, tuple(inputs), _checked(f"node {name}", shape)))
         return self.last
 
     def chain(self, name: str, recipe: Recipe, *inputs: int) -> int:

@@ -6,6 +6,7 @@ In: a path (.onnx or gzip). Out: ModelFile, numpy arrays of its tensors. Trust: 
 import gzip
 import hashlib
 import io
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,14 @@ class ModelFile:
 def read_bytes(path: str | Path) -> bytes:
     """The uncompressed bytes of a file, plain or gzip. Raises InputError saying what is wrong with the file."""
     place = Path(path)
-    if place.is_dir():
+    if os.path.isdir(place):
         raise InputError(f"{place} is a directory; give the .onnx file in it")
     try:
         data = place.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{place}: no such file; check the path") from None
-    except OSError as error:
-        raise InputError(f"{place} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise InputError(f"{place} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if data.startswith(GZIP_MAGIC):
         return _decompressed(place, data)
     if place.suffix == ".gz" and not data.startswith(LFS_MAGIC):
@@ -103,6 +104,8 @@ def _parsed(path: str | Path, data: bytes):
         raise ModelError(f"{path} is not an ONNX file with a network in it ({size}); export the network again")
     if not all(isinstance(name, str) for name in _names(model.graph)):
         raise ModelError(f"{path} is a damaged ONNX file ({size}): a name in it is no text; copy or export it again")
+    if any(function.domain in ("", "ai.onnx") for function in model.functions):
+        raise ModelError(f"{path} redefines a standard operator by a function of its own; export it without functions")
     return model
 
 
@@ -147,11 +150,11 @@ def _load_external(path: str | Path, model) -> list[tuple[str, str]]:
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        place = folder / location
-        if not location or not place.is_file():
+        place = _within(folder, location)
+        if place is None:
             raise ModelError(
-                f"{path}: the external data file {location or '(unnamed)'} of {tensor.name} is missing; "
-                f"put it into {folder} or save the network as one file"
+                f"{path}: the external data file {location[:80] or '(unnamed)'} of {tensor.name} is missing or lies "
+                f"outside the folder; put it into {folder} or save the network as one file"
             )
         try:
             load_external_data_for_tensor(tensor, str(folder))
@@ -159,10 +162,20 @@ def _load_external(path: str | Path, model) -> list[tuple[str, str]]:
             del tensor.external_data[:]
             if location not in found:
                 found[location] = (str(place), hashlib.sha256(place.read_bytes()).hexdigest())
-        except (OSError, ValueError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, OverflowError, MemoryError, ValidationError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(f"{path}: the external data of {tensor.name} cannot be read: {reason}") from None
     return list(found.values())
+
+
+def _within(folder: Path, location: str) -> Path | None:
+    """The file of that name in the folder or below it, links followed; None where there is none."""
+    try:
+        place = (folder / location).resolve()
+        inside = place.is_relative_to(folder.resolve()) and place.is_file()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, a loop of links
+        return None
+    return place if location and inside else None
 
 
 def element_name(code: int) -> str:

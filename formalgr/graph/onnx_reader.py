@@ -15,6 +15,7 @@ import numpy as np
 from formalgr.core.errors import ModelError, UnsupportedOperator
 from formalgr.graph import onnx_file
 from formalgr.graph.graph import Graph
+from formalgr.graph.onnx_constants import FOLDED, folded
 from formalgr.graph.onnx_file import ModelFile
 from formalgr.graph.onnx_ports import ELEMENTS, Port, brief, constant_node, input_port, pack, unpack
 from formalgr.operators.base import NodeSpec
@@ -69,8 +70,7 @@ def read(path: str | Path, keep_softmax: bool = False) -> ReadModel:
     try:
         return _Reader(file).read(keep_softmax)
     except ModelError as error:
-        text = "".join(letter if letter.isprintable() else "?" for letter in str(error))
-        raise type(error)(f"{path}: {text}") from None
+        raise type(error)(f"{path}: {error}") from None
 
 
 class _Reader:
@@ -125,8 +125,10 @@ class _Reader:
         if self._computed:
             notes.append(f"constants computed in the arithmetic of the file: {', '.join(self._computed)}")
         pack(self._builder, ends, "outputs" if len(ends) > 1 else targets[0])
+        kept = [node for node in order if node is not dropped]
+        whole = len(kept) == len(self._file.model.graph.node)
         return ReadModel(
-            self._builder.build(), self._file.data if dropped is None else self._without(dropped, targets[0]),
+            self._builder.build(), self._file.data if whole else self._only(kept, dropped, targets[0]),
             self._file.sources, tuple(notes), None if dropped is None else dropped.op_type,
             self._elements[self._inputs[0].name], self._inputs, outputs, tuple(self._varying),
         )
@@ -169,18 +171,18 @@ class _Reader:
         span = shape[axis:] if self._opset < 13 else (shape[axis] if shape else 1,)
         return np.prod(span, dtype=np.int64) == np.prod(shape, dtype=np.int64)
 
-    def _without(self, node, target: str) -> bytes:
-        """The file's model with its last node taken off: what onnxruntime is asked."""
+    def _only(self, nodes: list, dropped, target: str) -> bytes:
+        """The file's model with these nodes alone: onnxruntime does not run what nothing needs."""
         import onnx
 
-        model = onnx.ModelProto()
+        kept, model = {id(node) for node in nodes}, onnx.ModelProto()
         model.CopyFrom(self._file.model)
-        kept = [other for other in model.graph.node if list(other.output) != list(node.output)]
         del model.graph.node[:]
-        model.graph.node.extend(kept)
-        element = next(code for code, name in ELEMENTS.items() if name == self._elements[target])
-        del model.graph.output[:]
-        model.graph.output.append(onnx.helper.make_tensor_value_info(target, element, None))
+        model.graph.node.extend(node for node in self._file.model.graph.node if id(node) in kept)
+        if dropped is not None:
+            element = next(code for code, name in ELEMENTS.items() if name == self._elements[target])
+            del model.graph.output[:]
+            model.graph.output.append(onnx.helper.make_tensor_value_info(target, element, None))
         return model.SerializeToString()
 
     def _order(self, targets: list[str]) -> list:
@@ -220,6 +222,8 @@ class _Reader:
         if node.op_type in ("Shape", "Size") and constants == [None]:
             shape = np.array(self._builder.shape(self._places[sources[0]]), dtype=np.int64)
             window = slice(attributes.get("start", 0), attributes.get("end"))
+            if not all(end is None or isinstance(end, int) for end in (window.start, window.stop)):
+                raise self._refuse(node, "the attributes of Shape do not fit")
             self._constants[node.output[0]] = shape[window] if node.op_type == "Shape" else np.prod(shape)
         elif any(constant is None for constant in constants):
             self._build(node, attributes)
@@ -241,8 +245,8 @@ class _Reader:
             value = helper.get_attribute_value(item)
         except ValueError:
             value = None
-        if value is None:
-            raise ModelError(f"{where} has an unknown type; export the network again")
+        if not isinstance(value, (bytes, float, int, list)) or (value and item.type == AttributeProto.TENSORS):
+            raise ModelError(f"{where} has a type that is not read; export the network again")
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
         if isinstance(value, float) and not np.isfinite(value) and node.op_type != "Clip":
@@ -252,29 +256,21 @@ class _Reader:
         return [part.decode("utf-8", "replace") if isinstance(part, bytes) else part for part in value]
 
     def _fold(self, node, attributes: dict, constants: list[np.ndarray]) -> None:
-        """Compute a node of constants with the ONNX reference implementation."""
+        """Compute a node of constants."""
         if node.op_type == "Constant" and isinstance(attributes.get("value"), np.ndarray):
             self._constants[node.output[0]] = attributes["value"]
             return
-        from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
-        from onnx.reference import ReferenceEvaluator
-
         if node.op_type == "Dropout" and len(constants) > 2 and np.any(constants[2]):
             raise self._refuse(node, "Dropout in training mode is random")
-        names = [name for name in node.input if name]
-        made = [name for name in node.output if name]
-        values = dict(zip(names, constants, strict=True))
-        tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
-        graph = helper.make_graph([node], "fold", [], [ValueInfoProto(name=name) for name in made], tensors)
-        model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
+        if node.op_type not in FOLDED:
+            raise self._refuse(node, f"operator {node.op_type} of constants is not supported")
         try:
-            results = ReferenceEvaluator(model).run(None, {})
-        except Exception as error:  # the reference implementation raises anything on what it does not know
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise self._refuse(node, f"the constant {node.op_type} cannot be computed: {reason}") from None
-        for name, value in zip(made, results, strict=True):
-            self._constants[name] = np.asarray(value)
-        floating = any(value.dtype.kind == "f" for value in constants) and np.asarray(results[0]).dtype.kind == "f"
+            results = folded(node, self._opset, constants)
+        except ValueError as error:
+            raise self._refuse(node, f"the constant {node.op_type} cannot be computed: {error}") from None
+        made = [name for name in node.output if name]
+        self._constants.update(zip(made, results, strict=True))
+        floating = any(value.dtype.kind == "f" for value in constants) and results[0].dtype.kind == "f"
         if floating and node.op_type not in MOVED:
             self._computed.append(made[0])
             if node.op_type not in ROUNDED_ALIKE:
@@ -289,8 +285,8 @@ class _Reader:
         for index, (name, constant) in enumerate(zip(names, constants, strict=True)):
             if constant is not None and index not in OTHER_TYPE.get(node.op_type, ()):
                 self._check_weights(node, name, constant, element)
-        if node.op_type == "Cast" and attributes.get("to") in ELEMENTS:
-            element = ELEMENTS[attributes["to"]]
+        if node.op_type == "Cast" and isinstance(attributes.get("to"), int):
+            element = ELEMENTS.get(attributes["to"], element)
         if node.op_type == "Split":
             attributes["num_outputs"] = len(node.output)
         shapes = tuple(self._builder.shape(self._places[name]) for name in dynamic)
@@ -304,7 +300,7 @@ class _Reader:
             )
             try:
                 operators = build(spec)
-            except (ValueError, TypeError, IndexError, KeyError) as error:
+            except (ValueError, TypeError, ArithmeticError, LookupError) as error:
                 raise spec.refuse(f"the attributes or inputs of {node.op_type} do not fit: {error}") from None
             except MemoryError:
                 raise spec.refuse(f"the values of {node.op_type} do not fit into memory") from None

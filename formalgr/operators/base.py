@@ -21,6 +21,9 @@ from formalgr.core.rounding import FLOAT32_LARGEST
 
 Shape = tuple[int, ...]
 
+LARGEST_NODE = 1 << 25
+"""Most values of one node, 256 MiB in float64: a file of a few bytes can ask for any number."""
+
 
 class ProgramBuilder(ABC):
     """What an operator needs to encode itself; search/encoding.py implements it."""
@@ -161,6 +164,11 @@ class NodeSpec:
     def refuse(self, why: str) -> UnsupportedOperator:
         """The error that names the node and the reason."""
         return UnsupportedOperator(f"{why} ({self.where})")
+
+    def check_size(self, shape: Shape) -> None:
+        """Raises UnsupportedOperator when values of this shape are more than LARGEST_NODE."""
+        if math.prod(shape) > LARGEST_NODE:
+            raise self.refuse(f"values of shape {list(shape)}, more than {LARGEST_NODE}, are not supported")
 
     def attribute(self, name: str, default=None):
         """Value of an attribute, or `default`."""

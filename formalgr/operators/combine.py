@@ -175,6 +175,7 @@ def operands(spec: NodeSpec) -> tuple[Steps, list[int], list[np.ndarray]]:
     except ValueError:
         shapes = [list(shape) for shape in (*spec.shapes, *(constant.shape for constant in constants))]
         raise spec.refuse(f"the shapes {' and '.join(map(str, shapes))} do not broadcast") from None
+    spec.check_size(target)
     steps = Steps(len(spec.shapes))
     places = [
         place if tuple(shape) == target else steps.add(Expand(target), place) for place, shape in enumerate(spec.shapes)
@@ -232,6 +233,7 @@ def concat(spec: NodeSpec) -> Recipe:
     if len({(len(part), *part[:axis], *part[axis + 1 :]) for part in parts}) != 1:
         raise spec.refuse(f"shapes {[list(part) for part in parts]} cannot be joined along axis {axis}")
     target = (*parts[0][:axis], sum(part[axis] for part in parts), *parts[0][axis + 1 :])
+    spec.check_size(target)
     steps, total, rest = Steps(len(spec.shapes)), None, np.zeros(target, dtype=np.float64)
     start = source = 0
     for index, part in enumerate(parts):

@@ -312,6 +312,7 @@ def pad(spec: NodeSpec) -> tuple[Operator, ...]:
     value = float(spec.attribute("value", 0.0) if value is None else value.reshape(-1)[0])
     target, fill = padded_shape(shape, tuple(both)), None
     if value:
+        spec.check_size(target)
         fill = np.full(target, value, dtype=np.float64)
         fill[tuple(slice(low, size - high) for size, (low, high) in zip(target, both, strict=True))] = 0.0
     return (Pad(tuple(both), target, fill),)

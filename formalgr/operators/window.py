@@ -4,6 +4,7 @@ In: (batch, channels, *spatial) arrays. Out: (batch, channels, kernel, *out) pat
 `scatter` adds copies).
 """
 
+import math
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -25,7 +26,7 @@ class Window:
     @property
     def size(self) -> int:
         """Number of positions in the kernel."""
-        return int(np.prod(self.kernel))
+        return math.prod(self.kernel)
 
     def out(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Spatial shape of the output; raises ValueError when the kernel is larger than the padded input."""
@@ -106,7 +107,7 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
     dilations = tuple(int(d) for d in spec.attribute("dilations", [1] * rank))
     flat = [int(p) for p in spec.attribute("pads", [0] * (2 * rank))]
     fits = (len(strides), len(dilations), len(flat)) == (rank, rank, 2 * rank)
-    if not fits or min((*strides, *dilations), default=1) < 1:
+    if not fits or min((*kernel, *strides, *dilations), default=1) < 1:
         raise spec.refuse(f"strides, dilations and pads of {spec.op_type} do not fit a kernel of {rank} axes")
     if len(spatial) != rank or min(flat, default=0) < 0:
         raise spec.refuse(f"{spec.op_type} with a kernel of {rank} axes and pads {flat} over {len(spatial)} axes")
@@ -128,7 +129,11 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
         pads = _rounded_up(Window(tuple(kernel), strides, dilations, tuple(pads)), spatial)
         if pads != tuple(zip(flat[:rank], flat[rank:], strict=True)) and spec.attribute("count_include_pad", 0):
             raise spec.refuse("ceil_mode=1 with count_include_pad=1 is not supported")
-    return Window(tuple(kernel), strides, dilations, tuple(pads))
+    window = Window(tuple(kernel), strides, dilations, tuple(pads))
+    padded = [size + low + high for size, (low, high) in zip(spatial, window.pads, strict=True)]
+    spec.check_size(padded)
+    spec.check_size((window.size, *(max(size // s, 1) for size, s in zip(padded, strides, strict=True))))
+    return window
 
 
 def _rounded_up(window: Window, spatial: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

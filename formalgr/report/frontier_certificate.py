@@ -9,15 +9,26 @@ from fractions import Fraction
 
 import numpy as np
 
-from formalgr.core.errors import FormalgrError, Refused
+from formalgr.core.decimals import written
+from formalgr.core.errors import Refused
 from formalgr.core.verdict import Guarantee
 from formalgr.global_robustness.band import CountBounds, Rule
 from formalgr.global_robustness.binomial import check_alpha
 from formalgr.global_robustness.curves import ClassFrontier, StudyFrontier, side_alpha
 from formalgr.global_robustness.frontier import Brackets, Frontier
-from formalgr.global_robustness.prior import LatentPrior, latents_sha256, parse_prior
 from formalgr.global_robustness.recheck import band_holds
-from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed, study_named
+from formalgr.report.signed import (
+    LEVELS,
+    MALFORMED,
+    assumed,
+    latents_of,
+    lines_of,
+    networks_line,
+    replay,
+    require,
+    signed,
+    study_named,
+)
 from formalgr.report.words import GUARANTEES
 
 SCHEMA = "formalgr.frontier-certificate/1"
@@ -74,7 +85,7 @@ def check_frontier(data: bytes) -> tuple[str, str]:
         replayed = replay(study_named(networks), head["seed"], points)
     except Refused:
         raise
-    except (FormalgrError, KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
+    except MALFORMED as error:
         raise Refused(f"the certificate is malformed ({type(error).__name__}: {error})") from None
     return _sentence(head), assumed(head["guarantee"], replayed).replace("samples called robust were", "radii were")
 
@@ -82,10 +93,9 @@ def check_frontier(data: bytes) -> tuple[str, str]:
 def _checked(head: dict, networks: dict, line: dict, bounds: CountBounds) -> dict:
     """Latents, distances, brackets and what follows from them; the points to be replayed. Raises Refused."""
     who, number = f"class {line['class']}: ", head["samples"]
-    latents = LatentPrior(line["latent"], parse_prior(networks["prior"])).sample(head["seed"], line["class"], 0, number)
-    require(latents_sha256(latents) == line["latents_sha256"], who + "the seed gives other latents")
-    lower = [Fraction(x) for x in line["lower"]]
-    upper = [None if x is None else Fraction(x) for x in line["upper"]]
+    latents = latents_of(networks, head, line, number)
+    lower = list(map(written, line["lower"]))
+    upper = [None if x is None else written(x) for x in line["upper"]]
     require(len(line["points"]) == len(line["levels"]) == len(lower) == number, who + "a sample is missing")
     points = {}
     for k, (point, radius) in enumerate(zip(line["points"], upper, strict=True)):
@@ -93,10 +103,10 @@ def _checked(head: dict, networks: dict, line: dict, bounds: CountBounds) -> dic
         require(line["levels"][k] != "-" or (point is None and lower[k] < 0), who + f"sample {k} has no level")
         if point is not None:
             latent = latents[k].tolist()
-            distance = max(abs(Fraction(x) - Fraction(z)) for x, z in zip(point, latent, strict=True))
+            distance = max(abs(written(x) - Fraction(z)) for x, z in zip(point, latent, strict=True))
             require(distance == radius, who + f"the counterexample of sample {k} lies at another distance")
             points[k] = (point, radius)
-    cap = Fraction(head["max_epsilon"])
+    cap = written(head["max_epsilon"])
     found = Frontier(Brackets.of(zip(lower, upper, strict=True), cap), bounds)
     mean = found.mean()
     stated = [*line["at_cap"], *line["mean"]]

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from formalgr.core.budget import Budget
-from formalgr.core.errors import FormalgrError, Refused
+from formalgr.core.decimals import written
+from formalgr.core.errors import Refused
 from formalgr.core.progress import Progress, silent
 from formalgr.core.verdict import Guarantee, Stage, Verdict
 from formalgr.global_robustness.binomial import check_alpha, check_delta
 from formalgr.global_robustness.certify import ClassResult, GlobalCertificate
 from formalgr.global_robustness.local_proofs import Choice, local_proofs
 from formalgr.global_robustness.multiplicity import GlobalVerdict, overall, refutation_alpha
-from formalgr.global_robustness.prior import LatentPrior, latents_sha256, parse_prior
 from formalgr.global_robustness.recheck import (
     anytime_bound_holds,
     lower_bound_holds,
@@ -35,10 +35,24 @@ from formalgr.global_robustness.sequential import CertifyRule, spending_boundary
 from formalgr.global_robustness.study import Study
 from formalgr.report.files import write_whole
 from formalgr.report.local_certificates import LocalPart, archive_of, check_archive, write_archive
-from formalgr.report.signed import LEVELS, assumed, lines_of, networks_line, replay, require, signed, study_named
+from formalgr.report.signed import (
+    LEVELS,
+    MALFORMED,
+    assumed,
+    latents_of,
+    lines_of,
+    networks_line,
+    replay,
+    require,
+    signed,
+    study_named,
+)
 from formalgr.report.words import GUARANTEES
 
 SCHEMA = "formalgr.global-certificate/1"
+
+LARGEST_BOUNDARY = 1 << 30
+"""Steps of the recursion of a sequential rule that a check repeats: minutes."""
 
 VERDICTS = {Verdict.HOLDS: "r", Verdict.VIOLATED: "v", Verdict.UNKNOWN: "u"}
 STAGES = {None: "-", Stage.ATTACK: "a", Stage.BOUNDS: "b", Stage.BRANCH: "c", Stage.MILP: "m", Stage.SMT: "z"}
@@ -136,7 +150,7 @@ def check_global(data: bytes, archive: Path | None = None, progress: Progress = 
         require(head["verdict"] == verdict.value, "the overall verdict does not follow from the classes'")
         weakest = GUARANTEES[min(levels, default=Guarantee.NONE)]
         require(head["guarantee"] == weakest, f"the weakest local proof is {weakest}, not {head['guarantee']}")
-        radius = Fraction(head["epsilon"])
+        radius = written(head["epsilon"])
         points = {line["class"]: {int(k): (point, radius) for k, point in line["witnesses"].items()} for line in lines}
         study = study_named(networks)
         replayed = replay(study, head["seed"], points)
@@ -144,9 +158,7 @@ def check_global(data: bytes, archive: Path | None = None, progress: Progress = 
         local = check_archive(archive, head, networks, lines, balls, study, progress)
     except Refused:
         raise
-    except (
-        FormalgrError, KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, OverflowError
-    ) as error:
+    except MALFORMED as error:
         raise Refused(f"the certificate is malformed ({type(error).__name__}: {error})") from None
     taken_over = assumed(head["guarantee"], replayed)
     return _sentence(head, lines), taken_over if local is None else local.assumed(taken_over)
@@ -163,17 +175,15 @@ class _Claim:
         check_delta(self.delta)
         check_alpha(self.alpha)
         self.refute_alpha = refutation_alpha(self.alpha, len(head["classes"]))
-        self.prior = LatentPrior(line["latent"], parse_prior(networks["prior"]))
         evidence = line["evidence"]
         require(set(evidence) <= set("rvu"), self.who + "unknown evidence")
-        self.latents = self.prior.sample(head["seed"], line["class"], 0, len(evidence))
+        self.latents = latents_of(networks, head, line, len(evidence))
         self.not_proven = np.array([mark != "r" for mark in evidence], dtype=bool)
         self.violated = np.array([mark == "v" for mark in evidence], dtype=bool)
 
     def check(self) -> set[Guarantee]:
         """Latents, counts, witnesses, bounds and verdict; the levels of the local proofs. Raises Refused."""
         line, number = self.line, len(self.line["evidence"])
-        require(latents_sha256(self.latents) == line["latents_sha256"], self.who + "the seed gives other latents")
         counts = [number, *(line["evidence"].count(mark) for mark in "rvu"), len(line["wrong_at_latent"])]
         stated = [line[name] for name in ("samples", "robust", "violated", "unknown", "misclassified")]
         require(counts == stated, self.who + f"the evidence counts {counts}, the certificate says {stated}")
@@ -192,14 +202,14 @@ class _Claim:
 
     def _witnesses(self) -> None:
         """Every violated sample has its point, in the closed ball, exactly."""
-        epsilon = Fraction(self.head["epsilon"])
+        epsilon = written(self.head["epsilon"])
         points = self.line["witnesses"]
         wanted = {str(k) for k in np.nonzero(self.violated)[0].tolist()}
         require(set(points) == wanted, self.who + "a violated sample has no counterexample, or another one has")
         for index, point in points.items():
             latent = self.latents[int(index)].tolist()
             inside = len(point) == len(latent) and all(
-                abs(Fraction(x) - Fraction(z)) <= epsilon for x, z in zip(point, latent, strict=True)
+                abs(written(x) - Fraction(z)) <= epsilon for x, z in zip(point, latent, strict=True)
             )
             require(inside, self.who + f"the counterexample of sample {index} lies outside its ball")
         wrong = self.line["wrong_at_latent"]
@@ -236,7 +246,9 @@ class _Claim:
             return True
         if CertifyRule(self.head["rule"]) is CertifyRule.MIXTURE:
             return mixture_stop_holds(failures, at, self.delta, self.alpha, True)
-        boundary, _ = spending_boundary(self.delta, self.alpha, self.head["most"])
+        most = self.head["most"]
+        require(most * (most * self.delta + 2.0) <= LARGEST_BOUNDARY, self.who + "too many samples were allowed")
+        boundary, _ = spending_boundary(self.delta, self.alpha, most)
         return failures <= boundary[at] and spending_holds(boundary, self.delta, self.alpha)
 
     def _refuted(self, at: int) -> bool:

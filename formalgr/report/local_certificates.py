@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from formalgr.core.decimals import written
 from formalgr.core.errors import Refused
 from formalgr.core.progress import CERTIFICATES, Progress, Tick, silent
 from formalgr.global_robustness.local_proofs import Choice, ClassProofs
@@ -122,7 +123,7 @@ def check_archive(
     if said is None:
         return None
     require(path is not None, "its local certificates lie in an archive beside it: give the file, not its bytes")
-    choice, epsilon, checked = Choice.of(said["choice"]), Fraction(head["epsilon"]), 0
+    choice, epsilon, checked = Choice.of(said["choice"]), written(head["epsilon"]), 0
     chosen = {line["class"]: _chosen(choice, head["seed"], line) for line in lines}
     total = sum(map(len, chosen.values()))
     with _opened(path) as archive:

@@ -7,11 +7,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from os.path import isfile
 from pathlib import Path
 
+import numpy as np
+
 from formalgr.attacks.replay import Replayer
-from formalgr.core.errors import Refused
+from formalgr.core.decimals import written
+from formalgr.core.errors import FormalgrError, Refused
 from formalgr.core.verdict import Guarantee
+from formalgr.global_robustness.prior import LatentPrior, latents_sha256, parse_prior
 from formalgr.global_robustness.study import Study
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
@@ -19,6 +24,14 @@ from formalgr.spec.robustness import latent_ball
 
 LEVELS = {Guarantee.EXACT: "e", Guarantee.FLOAT_SOUND: "f", Guarantee.SOLVER: "s", Guarantee.NONE: "-"}
 """One letter a sample."""
+
+MALFORMED = (
+    FormalgrError, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError
+)
+"""What reading a certificate meets where its values are not those that were written."""
+
+LARGEST_DRAW = 1 << 28
+"""Numbers of all latents of a class that a check draws again."""
 
 
 def require(condition: bool, why: str) -> None:
@@ -42,7 +55,10 @@ def lines_of(data: bytes) -> list[dict]:
     body, _, _ = data.rstrip(b"\n").rpartition(b"\n")
     body += b"\n"
     require(data == body + _signature(body), "its bytes do not have the SHA-256 that its last line states")
-    return [json.loads(line) for line in body.splitlines()]
+    try:
+        return [json.loads(line) for line in body.splitlines()]
+    except RecursionError:
+        raise Refused("the certificate proves nothing: its values are nested too deeply") from None
 
 
 def networks_line(study: Study) -> dict:
@@ -58,6 +74,16 @@ def networks_line(study: Study) -> dict:
     }
 
 
+def latents_of(networks: dict, head: dict, line: dict, samples: int) -> np.ndarray:
+    """The latents of a class, drawn again, (samples, latent). Raises Refused where their hash is another one."""
+    who, latent = f"class {line['class']}: ", line["latent"]
+    require(type(latent) is int and 0 < latent * max(samples, 1) <= LARGEST_DRAW, who + "more latents than are drawn")
+    prior = LatentPrior(latent, parse_prior(networks["prior"]))
+    latents = prior.sample(head["seed"], line["class"], 0, samples)
+    require(latents_sha256(latents) == line["latents_sha256"], who + "the seed gives other latents")
+    return latents
+
+
 def _path(source: str | Path | Network) -> str | None:
     return None if isinstance(source, Network) else str(Path(source).resolve())
 
@@ -68,7 +94,7 @@ def study_named(networks: dict) -> Study | None:
     Raises Refused where a network is another one.
     """
     files = [networks["classifier"], *networks["generators"].values()]
-    if not all(file is not None and Path(file).is_file() for file in files):
+    if not all(file is not None and isfile(file) for file in files):
         return None
     study = Study(
         {int(label): file for label, file in networks["generators"].items()},
@@ -97,7 +123,7 @@ def replay(
         replayer, unsafe, prior = Replayer(study.composed(label)), study.unsafe(label), study.prior(label)
         for index, (point, radius) in found.items():
             query = Query(latent_ball(prior.at(seed, label, [index])[0], radius), unsafe)
-            held = replayer.replay(query, [Fraction(x) for x in point])
+            held = replayer.replay(query, list(map(written, point)))
             require(held is not None, f"class {label}: the counterexample of sample {index} does not replay")
     return sum(map(len, points.values()))
 

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 
 from formalgr.core.errors import InputError
@@ -54,7 +55,10 @@ def read_instances(path: str | Path, words: Mapping[str, Verdict]) -> list[Insta
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text: {error.reason} at byte {error.start}; give a CSV file in UTF-8") from None
     lines = csv.reader(io.StringIO(text, newline=""))
-    rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(cell.strip() for cell in row)]
+    try:
+        rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"{path}:{lines.line_num}: {error}; give a CSV file") from None
     if not rows:
         raise InputError(f"{path} lists no instance; a line is onnx, vnnlib, timeout")
     columns, rows = _columns(path, rows)
@@ -102,11 +106,11 @@ def network_files(text: str, where: str) -> list[tuple[str, str]]:
         return [("", text)]
     try:
         pairs = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pairs = []
     named = isinstance(pairs, list) and pairs and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
     if not named or not all(isinstance(part, str) and part for pair in pairs for part in pair):
-        raise InputError(f"{where}: {text} is no list of networks; write [('f', 'a.onnx'), ('g', 'b.onnx')]")
+        raise InputError(f"{where}: {text[:80]} is no list of networks; write [('f', 'a.onnx'), ('g', 'b.onnx')]")
     return pairs
 
 
@@ -124,6 +128,6 @@ def _find(where: str, folder: Path, name: str) -> Path:
     """The file, or the same file packed or unpacked."""
     place = folder / name
     for candidate in (place, place.with_name(place.name + ".gz"), place.with_name(place.name.removesuffix(".gz"))):
-        if candidate.is_file():
+        if isfile(candidate):
             return candidate
     raise InputError(f"{where}: {place}: no such file; files are named relative to {folder}")

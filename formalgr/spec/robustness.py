@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.core.box import RationalBox
+from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import Polytope, UnsafeSet
@@ -20,8 +21,8 @@ def radius_of(epsilon: float | str | Fraction) -> Fraction:
     try:
         if isinstance(epsilon, float) and not math.isfinite(epsilon):
             raise ValueError
-        value = Fraction(str(epsilon)) if not isinstance(epsilon, Fraction) else epsilon
-    except (ValueError, ZeroDivisionError):
+        value = written(str(epsilon)) if not isinstance(epsilon, Fraction) else epsilon
+    except ValueError:
         raise UsageError(f"epsilon must be a finite number >= 0, got {epsilon}") from None
     if value < 0:
         raise UsageError(f"epsilon must be >= 0, got {epsilon}")

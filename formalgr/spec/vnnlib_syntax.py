@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import io
 import re
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from formalgr.core.decimals import HUGE, MAX_DIGITS, MAX_EXPONENT
 from formalgr.core.errors import InputError, PropertyError
 
 TOKEN = re.compile(r';[^\r\n]*|"(?:[^"\\]|\\.)*"|[()\[\],]|[^\s()\[\],;"]+|"', re.DOTALL)
@@ -37,16 +37,10 @@ NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,6}))
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 MAX_DEPTH = 200
 """Deepest nesting of parentheses: keeps recursive readers far from Python's own limit of 1000 calls."""
-MAX_DIGITS = 2000
-"""Longest number: every float64 written out in full has fewer than 1100 characters."""
-MAX_EXPONENT = 5000
-"""Largest power of ten that is expanded to an exact rational; float64 ends at 308."""
 MAX_BYTES = 2**28
 """Largest property file, uncompressed: ten times the largest of VNN-COMP; keeps a gzip bomb out of memory."""
 EXCERPT = 100
 """Characters of the source line that an error shows."""
-HUGE = Fraction(sys.float_info.max)
-"""Largest number that may stand in a property, or come out of a product: beyond it no float64 is near."""
 
 
 class Word(NamedTuple):
