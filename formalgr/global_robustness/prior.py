@@ -32,7 +32,7 @@ def parse_prior(text: str) -> tuple[Fraction, Fraction] | None:
     except ValueError:
         lower = upper = Fraction(0)
     if kind != "uniform" or not -LARGEST <= lower < upper <= LARGEST:
-        way = "'uniform:LOWER,UPPER' with LOWER < UPPER, numbers of float32"
+        way = "'uniform:LOWER,UPPER', float32 numbers with LOWER < UPPER"
         raise UsageError(f"the prior must be 'normal' or {way}, got {text!r}")
     return lower, upper
 

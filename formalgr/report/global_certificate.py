@@ -236,6 +236,7 @@ class _Claim:
             certified = line["verdict"] == GlobalVerdict.CERTIFIED.value
             require((self._certified if certified else self._refuted)(at), self.who + "the stop is not proven")
         lower, upper = line["delta_lower"], line["delta_upper"]
+        require({type(lower), type(upper)} <= {int, float}, self.who + "a bound is no number")
         failures, successes = np.cumsum(self.not_proven), np.cumsum(~self.violated)
         for counts, end in ((failures, Fraction(upper)), (successes, 1 - Fraction(lower))):
             require(end >= 1 or anytime_bound_holds(counts, end, self.alpha), self.who + "the bounds are not proven")
