@@ -45,6 +45,7 @@ from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
 from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.bracket import RadiusBracket, RadiusOptions
+from formalgr.verify.l0 import L0Bracket, L0Options, LabelledImages, l0_brackets, pixel_coordinates, uniform_domain
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 from formalgr.verify.property import verify_property
@@ -56,6 +57,8 @@ __all__ = [
     "GlobalCertificate",
     "Guarantee",
     "HybridOptions",
+    "L0Bracket",
+    "L0Options",
     "LatentMass",
     "Network",
     "Outcome",
@@ -70,6 +73,7 @@ __all__ = [
     "compose",
     "corollary",
     "frontier",
+    "l0_radius",
     "latent_ball",
     "latent_mass",
     "load",
@@ -144,6 +148,14 @@ class RadiusKeywords(TypedDict, total=False):
     max_epsilon: float | str | Fraction
     tolerance: float | str | Fraction | None
     options: VerifyOptions
+
+
+class L0Keywords(TypedDict, total=False):
+    """Keyword arguments of `l0_radius` that say what a pixel is, what it may become, and how hard to try."""
+
+    domain: RationalBox | tuple[float | str, float | str]
+    channels: str | None
+    options: L0Options
 
 
 def verify(
@@ -319,6 +331,34 @@ def radius(
     budget = Budget(_limit(timeout_seconds))
     with _drawn(progress) as display:
         return radius_brackets(network, np.atleast_2d(np.asarray(latents)), unsafe, settings, budget, display)
+
+
+def l0_radius(
+    network: Network,
+    images: np.ndarray,
+    labels: int | Sequence[int],
+    *,
+    progress: bool | Progress = False,
+    timeout_seconds: float = float("inf"),
+    **options: Unpack[L0Keywords],
+) -> tuple[L0Bracket, ...]:
+    """lower <= d_m <= upper for each image: the most pixels that may change, within `domain`, without changing it.
+
+    images (number, inputs), or any shape with one axis before those of the network's input; a label for each, or one
+    for all. Keywords: domain ((0, 1) for every input, or a box), channels (first or last: a pixel is all channels at
+    one place; by default every input is one), options (L0Options). What time does not allow stays a wider bracket; both ends always hold. d_m of a misclassified image is
+    undefined (both ends None). Raises UsageError, InputError or ModelError on a question that does not fit.
+    """
+    _check_keywords("l0_radius", options, L0Keywords)
+    inputs, domain = network.graph.inputs, options.get("domain", (0, 1))
+    flat = np.asarray(images, dtype=np.float64)
+    flat = flat.reshape(-1, inputs) if flat.size % inputs == 0 else np.atleast_2d(flat)
+    region = domain if isinstance(domain, RationalBox) else uniform_domain(*domain, inputs)
+    named = [int(labels)] * len(flat) if np.ndim(labels) == 0 else [int(label) for label in labels]
+    coordinates = pixel_coordinates(network.graph.input_shape, options.get("channels"))
+    given = LabelledImages(flat, named, region, coordinates)
+    with _drawn(progress) as display:
+        return l0_brackets(network, given, options.get("options"), Budget(_limit(timeout_seconds)), display)
 
 
 def _check_keywords(name: str, given: dict, known: type) -> None:

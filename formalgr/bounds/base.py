@@ -1,21 +1,21 @@
-"""Bounds of a network over boxes of inputs: what every bounder takes and gives.
+"""Bounds of a network over regions of inputs: what every bounder takes and gives.
 
-In: Graph, Box. Out: NodeBounds; Rows are what a query asks about. Trust: sound.
+In: Graph, Region. Out: NodeBounds; Rows are what a query asks about. Trust: sound.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from formalgr.core.arrays import Arrays
-from formalgr.core.box import Box
 from formalgr.core.linear import Interval
+from formalgr.core.region import Region
 from formalgr.graph.graph import Graph
 from formalgr.spec.unsafe import UnsafeSet
 
 
 @dataclass(frozen=True)
 class NodeBounds:
-    """Sound boxes around the values of every node over a batch of input boxes; [0] is the input, [-1] the output."""
+    """Sound boxes around the values of every node over a batch of regions; [0] is the input, [-1] the output."""
 
     boxes: tuple[Interval, ...]
 
@@ -42,5 +42,5 @@ class Bounder(ABC):
     """A way to bound a network. Law: node boxes contain samples."""
 
     @abstractmethod
-    def node_bounds(self, graph: Graph, box: Box) -> NodeBounds:
-        """Sound boxes of all nodes over each input box."""
+    def node_bounds(self, graph: Graph, region: Region) -> NodeBounds:
+        """Sound boxes of all nodes over each region of the batch."""

@@ -13,8 +13,8 @@ from formalgr.bounds.base import Bounder, NodeBounds, Rows
 from formalgr.bounds.forward import propagate
 from formalgr.core import arrays as arrays_of
 from formalgr.core.arrays import namespace
-from formalgr.core.box import Box
 from formalgr.core.linear import Interval, LinearForm, Pulled, absorb
+from formalgr.core.region import Region
 from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.graph.graph import Graph
 
@@ -81,10 +81,10 @@ class CrownBounder(Bounder):
     operations: float = float("inf")
     bytes: int = 1 << 28
 
-    def node_bounds(self, graph: Graph, box: Box) -> NodeBounds:
-        return propagate(graph, box, lambda boxes, node, curved: self._refine(graph, box, boxes, node, curved))
+    def node_bounds(self, graph: Graph, region: Region) -> NodeBounds:
+        return propagate(graph, region, lambda boxes, node, curved: self._refine(graph, region, boxes, node, curved))
 
-    def _refine(self, graph: Graph, box: Box, boxes, node: int, curved) -> Interval:
+    def _refine(self, graph: Graph, region: Region, boxes, node: int, curved) -> Interval:
         """Backward bounds of the units of `node` that are curved in some box of the batch; the others unchanged."""
         known = boxes[node]
         shape, xp = known.lower.shape, namespace(known.lower)
@@ -96,7 +96,7 @@ class CrownBounder(Bounder):
         for start in range(0, chosen.size, at_once):
             units = chosen[start : start + at_once]
             index = xp.asarray(units, device=getattr(known.lower, "device", None))
-            least, negated = _backward(graph, box, boxes, node, units)
+            least, negated = _backward(graph, region, boxes, node, units)
             lower[:, index] = xp.maximum(lower[:, index], least)
             upper[:, index] = xp.maximum(lower[:, index], xp.minimum(upper[:, index], -negated))
         return Interval(xp.reshape(lower, shape), xp.reshape(upper, shape)).checked(graph.nodes[node - 1].name)
@@ -112,7 +112,7 @@ class CrownBounder(Bounder):
         return np.sort(chosen[np.argsort(-width, kind="stable")[: int(most)]])
 
 
-def _backward(graph: Graph, box: Box, boxes, node: int, units: np.ndarray) -> tuple:
+def _backward(graph: Graph, region: Region, boxes, node: int, units: np.ndarray) -> tuple:
     """Lower bounds of the given units of a node, and of their negatives, (batch, units) each."""
     like, count = boxes[node].lower, len(units)
     shape, xp = like.shape, namespace(like)
@@ -123,5 +123,5 @@ def _backward(graph: Graph, box: Box, boxes, node: int, units: np.ndarray) -> tu
     matrix = xp.reshape(matrix, (1, 2 * count, *shape[1:]))
     nothing = arrays_of.zeros(like, (shape[0], 2 * count))
     form = LinearForm(xp.broadcast_to(matrix, (shape[0], *matrix.shape[1:])), nothing, nothing)
-    found = box.minimum(pull_back(graph, boxes, node, form))
+    found = region.minimum(pull_back(graph, boxes, node, form))
     return found[:, :count], found[:, count:]

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("demo", "global robustness of the shipped digits networks, no arguments needed"),
     "global": ("global_", "is a classifier robust on everything its generators produce?"),
     "radius": ("radius", "how far may each latent move before its image is classified wrong?"),
+    "l0": ("l0", "how many pixels may change, each to any value, before the label can change?"),
     "verify": ("verify", "one network, one VNN-LIB property: sat, unsat, unknown or timeout"),
     "check": ("check", "is a certificate valid? exact arithmetic, independent of the engine"),
     "bench": ("bench", "decide a list of instances; goes on where it was interrupted"),

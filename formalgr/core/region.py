@@ -1,20 +1,24 @@
-"""Regions of inputs: all that bounds and search know of them.
+"""Regions of inputs: all that bounds know of them.
 
-In: linear forms over the inputs. Out: their minima, smaller regions. Trust: sound.
+In: linear forms over the inputs. Out: their minima, the region as a box and as affine forms. Trust: sound.
 """
 
 from abc import ABC, abstractmethod
 
-from formalgr.core.linear import LinearForm
+from formalgr.core.linear import AffineForm, Interval, LinearForm
 
 
 class Region(ABC):
-    """A batch of sets of inputs. Laws: `minimum` is below the form at every point; the parts of `split` cover."""
+    """A batch of sets of inputs. Laws: `minimum` is below the form at every point, `interval` and `affine` hold it."""
 
     @abstractmethod
     def minimum(self, form: LinearForm):
         """Lower bound of every row of `form` over the region, (batch, rows), rounded down."""
 
     @abstractmethod
-    def split(self, axes) -> "Region":
-        """Two regions per region, halved along the input `axes` (batch,); together they cover it."""
+    def interval(self, shape) -> Interval:
+        """A sound box around the region, as the interval of an input node of the given shape."""
+
+    @abstractmethod
+    def affine(self, shape) -> AffineForm | None:
+        """The region as an affine form of an input node of the given shape; None where it says less than `minimum`."""

@@ -76,7 +76,7 @@ class Family:
 
 
 def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> None:
-    """Make the networks named in `only` (all if empty) that are missing, then judge every generator present.
+    """Make the networks named in `only` (all if empty) that are missing; if any is a generator, judge all of them.
 
     `sheets`: where to draw contact sheets of the generators, if anywhere. Raises if a network misses its gate.
     """
@@ -100,7 +100,8 @@ def run_family(family: Family, only: tuple[str, ...], sheets: Path | None) -> No
             task = progress.add_task(family.key(recipe), total=rounds * recipe.epochs)
             entries[family.key(recipe)] = make_network(family, recipe, lambda task=task: progress.advance(task))
             record(family.manifest, entries)
-        if family.make_judge is not None:
+        made = [recipe for recipe in family.recipes if not only or recipe.name in only]
+        if family.make_judge is not None and any(isinstance(recipe, AnyGenerator) for recipe in made):
             task = progress.add_task(f"{family.name}: independent judge", total=family.judge_epochs)
             judge = family.make_judge(lambda: progress.advance(task))
             judge_generators(family, entries, judge)

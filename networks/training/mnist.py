@@ -1,6 +1,7 @@
 """The 28x28 MNIST networks: `python -m networks.training.mnist --data mnist.npz --out networks/mnist`.
 
-Trust: heuristic. Ten small generators and one of the source paper's size, classifiers of the paper's three widths.
+Trust: heuristic. Ten small generators and one of the source paper's size, classifiers of the paper's three widths, one
+that is small enough for exact L0 radii.
 """
 
 import os
@@ -53,6 +54,17 @@ def mnist_recipes() -> tuple[Recipe, ...]:
         )
         for index, (name, hidden) in enumerate(widths)
     ]
+    tiny = ClassifierRecipe(
+        name="c_32_32",
+        hidden=(32, 32),
+        pixels=PIXELS,
+        epochs=25,
+        batch=128,
+        learning_rate=2e-3,
+        weight_decay=0.1,
+        noise=0.2,
+        seed=410,
+    )
     full = GeneratorRecipe(
         name="g_8_full",
         label=8,
@@ -68,7 +80,7 @@ def mnist_recipes() -> tuple[Recipe, ...]:
         learning_rate=5e-4,
         seed=318,
     )
-    return (*generators, *classifiers, full)
+    return (*generators, *classifiers, tiny, full)
 
 
 def data_place(option: Path | None) -> Path:
