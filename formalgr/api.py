@@ -346,8 +346,9 @@ def l0_radius(
 
     images (number, inputs), or any shape with one axis before those of the network's input; a label for each, or one
     for all. Keywords: domain ((0, 1) for every input, or a box), channels (first or last: a pixel is all channels at
-    one place; by default every input is one), options (L0Options). What time does not allow stays a wider bracket; both ends always hold. d_m of a misclassified image is
-    undefined (both ends None). Raises UsageError, InputError or ModelError on a question that does not fit.
+    one place; by default every input is one), options (L0Options). What time does not allow stays a wider bracket; both
+    ends always hold. d_m of a misclassified image is undefined (both ends None). Raises UsageError, InputError or
+    ModelError on a question that does not fit.
     """
     _check_keywords("l0_radius", options, L0Keywords)
     inputs, domain = network.graph.inputs, options.get("domain", (0, 1))
