@@ -23,15 +23,15 @@ from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker.claim import Rejected, question
 from formalgr.verify.checker.proof import Part, Tree
 from formalgr.verify.checker.walk import Program
-from formalgr.verify.shadow import Shadow, Shadows, floats
+from formalgr.verify.glance import glance_of
+from formalgr.verify.shadow import Shadow, Shadows, floats, number
 
 MARGIN = 1e-9
 """A row closes a part when its minimum is above this share of what its form sums up: floats differ from the checker's
 integers by less. What lies closer to 0 is left to the checker itself."""
 
-
 NARROW_MARGIN = 1e-3
-"""The same in float32, which is tried first: most whole regions close by more."""
+"""The same for a glance in float32, which is tried first: most whole regions close by more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,26 +97,20 @@ class Grower:
     def __init__(self, program: Program, unsafe: UnsafeSet, bits: int, options: GrowOptions):
         self._unsafe, self._bits, self._options = unsafe, bits, options
         self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), bits, iter(()))
-        self._shadow = Shadow(self._tree.program)
-        self._whole = _Fold(sum(len(bend.which) for bend in self._shadow.bends), ())
-        with np.errstate(over="ignore"):
-            self._narrow = Shadow(self._tree.program, np.float32)
+        self._whole = _Fold(sum(len(bend.which) for bend in self._tree.bends), ())
+        self._glance = glance_of(self._tree.program)
         self._faithful: bool | None = None
-        self._quick = True
 
     def grow(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
         """The lines of a proof for every query about the unsafe set, None where none was found."""
-        regions = [(query.box.lower, query.box.upper) for query in queries]
-        trivial = [query.box.empty or not query.unsafe.polytopes for query in queries]
-        parts = [None if no else self._tree.root(*ends) for no, ends in zip(trivial, regions, strict=True)]
-        roots = [None if part is None else _Node.root(part, self._whole) for part in parts]
-        left = np.full(len(roots), self._options.parts)
-        waiting = [(k, root) for k, root in enumerate(roots) if root is not None]
+        asked = [k for k, query in enumerate(queries) if not query.box.empty and query.unsafe.polytopes]
+        obvious = set() if budget.expired else self._obvious(asked, queries)
+        parts = {k: self._tree.root(queries[k].box.lower, queries[k].box.upper) for k in asked if k not in obvious}
+        roots = {k: _Node.root(part, self._whole) for k, part in parts.items()}
+        left = np.full(len(queries), self._options.parts)
+        waiting = list(roots.items())
         if waiting and self._faithful is None:
-            self._faithful = self._is_faithful(waiting[0][1].part, self._shadow, MARGIN)
-            self._quick &= self._is_faithful(waiting[0][1].part, self._narrow, NARROW_MARGIN)
-        if self._quick and not budget.expired:
-            waiting = self._without_obvious(waiting)
+            self._faithful = self._is_faithful(waiting[0][1].part)
         while waiting and not budget.expired:
             batch = [(k, node) for k, node in waiting[-self._options.batch :] if left[k] > 0]
             del waiting[-self._options.batch :]
@@ -127,8 +121,8 @@ class Grower:
                 waiting += [(k, child) for k, node in batch for child in node.children[::-1]]
                 left[[k for k, node in batch if node.hopeless]] = 0
         failed = {k for k, _ in waiting} | set(np.nonzero(left <= 0)[0].tolist())
-        proofs = ([] if root is None else list(_lines(root)) for root in roots)
-        return [None if k in failed else proof for k, proof in enumerate(proofs)]
+        proofs = {k: None if k in failed else list(_lines(root)) for k, root in roots.items()}
+        return [proofs.get(k, [["leaf", {}]] if k in obvious else []) for k in range(len(queries))]
 
     def _advance(self, nodes: list[_Node]) -> None:
         """Give every node its line and its children."""
@@ -137,31 +131,36 @@ class Grower:
         size = _sizes(found.forms, box)
         sure = found.minima - MARGIN * size
         still = self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0))
-        if self._faithful and not np.any(still):
-            for node in nodes:
-                node.lines.append(["leaf", {}])
-            return
-        near = ~np.any(self._unsafe.open_polytopes(found.minima + MARGIN * size), axis=1)
-        form = LinearForm(found.forms[:, :, 1:], found.forms[:, :, 0], MARGIN * size)
+        closed = ~np.any(still, axis=1) & ~found.tied & self._faithful
+        for k in np.nonzero(closed)[0].tolist():
+            nodes[k].lines.append(["leaf", {}])
+        if not np.all(closed):
+            self._divide(nodes, np.nonzero(~closed)[0], box, found, still)
+
+    def _divide(self, nodes: list[_Node], open_: np.ndarray, box: Box, found: Shadows, still: np.ndarray) -> None:
+        """Close the open ones of a batch by the checker's own word or by multipliers, else divide them."""
+        box, minima, forms, still = box[open_], found.minima[open_], found.forms[open_], still[open_]
+        size = _sizes(forms, box)
+        near = ~np.any(self._unsafe.open_polytopes(minima + MARGIN * size), axis=1)
+        form = LinearForm(forms[:, :, 1:], forms[:, :, 0], MARGIN * size)
         rows = still[:, self._unsafe.owners].astype(np.float64)
         axes = widest_influence(box, form, rows, np.ones(box.lower.shape, dtype=np.float64))
-        cut, closed = contract(box, form, found.minima, still, self._unsafe)
-        for k, node in enumerate(nodes):
+        cut, closed = contract(box, form, minima, still, self._unsafe)
+        for j, k in enumerate(open_.tolist()):
+            node = nodes[k]
             node.units = int(found.units[k])
-            if not np.any(still[k]) and (self._faithful or self._closes(node.part, {})):
+            if (near[j] or not np.any(still[j])) and self._closes(node.part, {}):
                 node.lines.append(["leaf", {}])
-            elif near[k] and self._closes(node.part, {}):
-                node.lines.append(["leaf", {}])
-            elif (node.part.allowed or not node.units) and self._mixed(node, k, box, form, found, still[k]):
+            elif (node.part.allowed or not node.units) and self._mixed(node, k, box[j : j + 1], found, still[j]):
                 continue
-            elif near[k] and not node.units:
+            elif near[j] and not node.units:
                 node.hopeless = True  # a tie for this many digits
-            elif self._by_phase(node) and self._split_phase(node, k, found, rows[k]):
+            elif self._by_phase(node) and self._split_phase(node, k, found, rows[j]):
                 continue
             else:
                 self._fold(node, found, k)
-                if closed[k] or not self._cut(node, found, cut[k : k + 1], k):
-                    axis = int(axes[k])
+                if closed[j] or found.tied[k] or not self._cut(node, found, cut[j : j + 1], k):
+                    axis = int(axes[j])
                     self._into(node, ["split", axis], self._tree.halves(node.part, axis))
 
     def _closes(self, part: Part, how: dict) -> bool:
@@ -172,31 +171,33 @@ class Grower:
             return False
         return True
 
-    def _is_faithful(self, part: Part, shadow: Shadow, margin: float) -> bool:
+    def _is_faithful(self, part: Part) -> bool:
         """Whether floats say of a region what the checker says: not where a network cancels its digits."""
-        walk, _ = self._tree.walk(part, {})
-        exact = self._floats(walk.space.minima(walk.space.lower_forms(walk.output)))
+        walk, forms = self._tree.walk(part, {})
+        exact = self._floats(walk.space.minima(forms))
         with np.errstate(all="ignore"):
             box = self._box([part])
-            found = shadow.bound(box.lower, box.upper)
-            return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * margin * _sizes(found.forms, box)[0]))
+            found = self._shadow.bound(box.lower, box.upper)
+            return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * MARGIN * _sizes(found.forms, box)[0]))
 
-    def _without_obvious(self, waiting: list) -> list:
-        """What float32 does not close with a wide margin; the rest become leaves."""
-        left = []
-        for start in range(0, len(waiting), self._options.batch):
-            batch = waiting[start : start + self._options.batch]
-            box = self._box([node.part for _, node in batch])
-            with np.errstate(all="ignore"):
-                found = self._narrow.bound(box.lower, box.upper)
-                sure = found.minima - NARROW_MARGIN * _sizes(found.forms, box)
-            still = np.any(self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0)), axis=1)
-            for item, open_ in zip(batch, still.tolist(), strict=True):
-                if open_:
-                    left.append(item)
-                else:
-                    item[1].lines.append(["leaf", {}])
-        return left
+    @cached_property
+    def _shadow(self) -> Shadow:
+        return Shadow(self._tree.program)
+
+    def _obvious(self, places: list[int], queries: Sequence[Query]) -> set[int]:
+        """Which of these queries a glance closes with a wide margin."""
+        found: set[int] = set()
+        if self._glance is None:
+            return found
+        for start in range(0, len(places), self._options.batch):
+            batch = places[start : start + self._options.batch]
+            ends = ([getattr(queries[k].box, end) for k in batch] for end in ("lower", "upper"))
+            low, high = (np.array([list(map(number, row)) for row in rows], dtype=np.float64) for rows in ends)
+            with np.errstate(all="ignore"):  # what overflows closes nothing
+                sure = self._glance.sure(low, high, NARROW_MARGIN)
+            open_ = np.any(self._unsafe.open_polytopes(np.where(sure, 1.0, -1.0)), axis=1)
+            found |= {k for k, left in zip(batch, open_.tolist(), strict=True) if not left}
+        return found
 
     def _box(self, parts: list[Part]) -> Box:
         return Box(*(self._floats([getattr(part, end) for part in parts]) for end in ("low", "high")))
@@ -279,7 +280,7 @@ class Grower:
         """Split the unit whose relaxation costs the open rows most, at the kink nearest to the middle of its range."""
         best, name = 0.0, None
         for block, part in zip(found.space.blocks, found.parts, strict=True):
-            cost = np.abs(rows @ part[k]) * block.gap[k] * block.valid[k]
+            cost = np.abs(part[k] @ rows) * block.gap[k] * block.valid[k]
             if cost.size and np.max(cost) > best:
                 slot = int(np.argmax(cost))
                 best, name = float(cost[slot]), (block.bend, int(block.units[k, slot]))
@@ -296,7 +297,7 @@ class Grower:
         step = self._shadow.bends[name[0]]
         return [float(Fraction(int(x.numerator), int(x.denominator))) for x in step.tables[step.which[name[1]]].kinks]
 
-    def _mixed(self, node: _Node, k: int, box: Box, form: LinearForm, found: Shadows, still) -> bool:
+    def _mixed(self, node: _Node, k: int, box: Box, found: Shadows, still) -> bool:
         """Close the part by multipliers of rows and of what phase splits say, where a linear program finds them."""
         limits = []
         for name, (first, last) in node.part.allowed.items():
@@ -309,7 +310,7 @@ class Grower:
             mine = np.nonzero(self._unsafe.owners == polytope)[0]
             rows = np.concatenate([found.forms[k, mine], extra])
             lines = LinearForm(rows[None, :, 1:], rows[None, :, 0], 0.0 * rows[None, :, 0])
-            weights, _ = solve_leaf(box[k : k + 1], lines)
+            weights, _ = solve_leaf(box, lines)
             if not np.any(weights > 0.0):
                 return False
             times = [round(w) for w in (weights / np.max(weights) * 2.0**50).tolist()]

@@ -1,16 +1,21 @@
 """What the checker of certificates will find, in floats and for many boxes at once.
 
 In: the checker's Program, boxes, phases. Out: forms below its outputs, their minima, open units. Trust: heuristic: a
-certificate stands on the checker alone, this only tells where to split.
+certificate stands on the checker alone, this only tells where to split. Affine forms are (boxes, symbols, elements), so
+that one matrix product takes all forms of a batch through a layer.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from formalgr.search.reduce import padded_indices
 from formalgr.verify.checker.steps import SLOPE_BITS, Bend, Blend, Product
 from formalgr.verify.checker.walk import Program
+
+TIE = 1e-6
+"""A kink so near to the middle of a range, relative to its width, may lie on either side of it for the checker."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,8 @@ class Tables:
 class Block:
     """Open units `units` (boxes, count; padding where not valid) of activation `bend` as symbols from `start` on.
 
-    They lie between forms of earlier symbols; `low`, `high`: ranges of their arguments; gap: how far the forms are
-    apart in the middle.
+    They lie between forms of earlier symbols (boxes, start, count); `low`, `high`: ranges of their arguments; gap: how
+    far the forms are apart in the middle.
     """
 
     start: int
@@ -45,8 +50,9 @@ class Block:
 class Shadows:
     """Per box: forms (boxes, rows, 1 + inputs) below the rows, their minima (boxes, rows), open units (boxes,).
 
-    parts: per block the coefficients (boxes, rows, count) with which its units were replaced. arguments: per activation
-    the forms of its arguments; pieces: which (first, last) each unit may lie on, (boxes, units, 2).
+    parts: per block the coefficients (boxes, count, rows) with which its units were replaced. arguments: per activation
+    the forms of its arguments; pieces: which (first, last) each unit may lie on, (boxes, units, 2). tied (boxes,):
+    rounding decides which lines some unit is put between.
     """
 
     forms: np.ndarray
@@ -56,15 +62,16 @@ class Shadows:
     space: "_Space"
     arguments: list
     pieces: list
+    tied: np.ndarray
 
     def lower_forms(self, box: int, rows: list[tuple[int, int, float, float]]) -> np.ndarray:
         """Forms of the inputs (rows, 1 + inputs) below sign * (argument - kink) for (activation, unit, sign, kink)."""
-        made = np.zeros((1, len(rows), self.space.low.shape[1]), dtype=self.forms.dtype)
+        made = np.zeros((1, self.space.low.shape[1], len(rows)), dtype=self.forms.dtype)
         for k, (bend, unit, sign, kink) in enumerate(rows):
-            argument = self.arguments[bend][box, unit]
-            made[0, k, : len(argument)] = sign * argument
-            made[0, k, 0] -= sign * kink
-        return self.space.lower_forms(made, slice(box, box + 1))[0][0]
+            argument = self.arguments[bend][box, :, unit]
+            made[0, : len(argument), k] = sign * argument
+            made[0, 0, k] -= sign * kink
+        return self.space.lower_forms(made, slice(box, box + 1))[0][0].T
 
 
 class Shadow:
@@ -79,8 +86,7 @@ class Shadow:
         """low, high (boxes, inputs); allowed: number of a Bend -> first and last pieces (boxes, units, 2)."""
         space = _Space(low.astype(self._dtype), high.astype(self._dtype))
         boxes = len(low)
-        identity = np.zeros((boxes, self.inputs, self.inputs + 1), dtype=self._dtype)
-        identity[:, np.arange(self.inputs), np.arange(1, self.inputs + 1)] = 1.0
+        identity = np.tile(np.eye(self.inputs + 1, self.inputs, -1, dtype=self._dtype), (boxes, 1, 1))
         values, arguments, pieces = [identity], [], []
         for step in self._steps:
             if isinstance(step, tuple):
@@ -90,74 +96,116 @@ class Shadow:
                 values.append(step(values))
         forms, parts = space.lower_forms(values[-1])
         units = sum((block.valid.sum(axis=1) for block in space.blocks), np.zeros(boxes, dtype=np.int64))
-        return Shadows(forms, space.minima(forms), units, parts, space, arguments, pieces)
+        rows = np.swapaxes(forms, 1, 2)
+        return Shadows(rows, space.minima(forms), units, parts, space, arguments, pieces, space.tied)
 
 
 def floats(values, divisor: int) -> np.ndarray:
     """values / divisor, the largest float where that overflows."""
-    flat = [_ratio(int(value), divisor) for value in np.asarray(values, dtype=object).reshape(-1).tolist()]
-    return np.array(flat, dtype=np.float64).reshape(np.shape(values))
+    whole = np.asarray(values, dtype=object)
+    try:
+        return whole.astype(np.float64) / float(divisor)
+    except OverflowError:
+        flat = [number(Fraction(int(value), divisor)) for value in whole.reshape(-1).tolist()]
+        return np.array(flat, dtype=np.float64).reshape(whole.shape)
+
+
+def tables_of(step: Bend, dtype) -> Tables:
+    """The functions of all units of an activation."""
+    count = max(len(table.kinks) for table in step.tables)
+    kinks = np.full((count, len(step.tables)), np.inf, dtype=np.float64)
+    slopes, intercepts = np.zeros((2, count + 1, len(step.tables)), dtype=np.float64)
+    for index, table in enumerate(step.tables):
+        pad = count - len(table.kinks)
+        kinks[: len(table.kinks), index] = [number(x) for x in table.kinks]
+        slopes[:, index] = [*map(number, table.slopes), *[0.0] * pad]
+        intercepts[:, index] = [*map(number, table.intercepts), *[0.0] * pad]
+    return Tables(*(part[:, step.which].astype(dtype) for part in (kinks, slopes, intercepts)))
+
+
+def values_at(low: np.ndarray, high: np.ndarray, tables: Tables) -> tuple[list, list]:
+    """Points x and f(x) of all units, (boxes, units) each: both ends of the ranges and the kinks between, in order."""
+    xs, ys = [low, *(np.clip(kink, low, high) for kink in tables.kinks), high], []
+    for x in xs:
+        y = tables.slopes[0] * x + tables.intercepts[0]
+        for kink, slope, intercept in zip(tables.kinks, tables.slopes[1:], tables.intercepts[1:], strict=True):
+            y = np.where(x > kink, slope * x + intercept, y)
+        ys.append(y)
+    return xs, ys
+
+
+def lines_around(xs: list, ys: list) -> tuple:
+    """(slope, offset) of the lines below and above the points: those of the hull edges over the middle of the range."""
+    low, middle = xs[0], 0.5 * (xs[0] + xs[-1])
+    best_low, best_high = (np.full(low.shape, end, dtype=low.dtype) for end in (np.inf, -np.inf))
+    slope_low, slope_high = np.zeros((2, *low.shape), dtype=low.dtype)
+    for k in range(len(xs)):
+        for j in range(k + 1, len(xs)):
+            width = xs[j] - xs[k]
+            spans = (xs[k] <= middle) & (middle <= xs[j]) & (width > 0.0)
+            slope = (ys[j] - ys[k]) / np.where(width > 0.0, width, 1.0)
+            at = ys[k] + slope * (middle - xs[k])
+            below, above = spans & (at < best_low), spans & (at > best_high)
+            best_low, slope_low = np.where(below, at, best_low), np.where(below, slope, slope_low)
+            best_high, slope_high = np.where(above, at, best_high), np.where(above, slope, slope_high)
+    scale = float(1 << SLOPE_BITS)
+    slope_low, slope_high = np.floor(slope_low * scale) / scale, np.floor(slope_high * scale) / scale
+    rest_low = np.minimum.reduce([y - slope_low * x for x, y in zip(xs, ys, strict=True)])
+    rest_high = np.maximum.reduce([y - slope_high * x for x, y in zip(xs, ys, strict=True)])
+    return (slope_low, rest_low), (slope_high, rest_high)
 
 
 def _joined(values: list[np.ndarray]) -> np.ndarray:
     if len(values) == 1:
         return values[0]
-    width = max(value.shape[2] for value in values)
-    return np.concatenate([_wide(value, width) for value in values], axis=1)
+    width = max(value.shape[1] for value in values)
+    return np.concatenate([_wide(value, width) for value in values], axis=2)
 
 
 def _wide(rows: np.ndarray, width: int) -> np.ndarray:
-    if rows.shape[2] == width:
+    """The forms with zeros for symbols that came later."""
+    boxes, symbols, elements = rows.shape
+    if symbols == width:
         return rows
-    return np.concatenate([rows, np.zeros((*rows.shape[:2], width - rows.shape[2]), dtype=rows.dtype)], axis=2)
+    made = np.zeros((boxes, width, elements), dtype=rows.dtype)
+    made[:, :symbols] = rows
+    return made
 
 
 def _float_step(step, dtype):
     """A function of the values so far, or a Bend and its numbers."""
     if isinstance(step, Bend):
-        count = max(len(table.kinks) for table in step.tables)
-        kinks = np.full((count, len(step.tables)), np.inf, dtype=np.float64)
-        slopes, intercepts = np.zeros((2, count + 1, len(step.tables)), dtype=np.float64)
-        for index, table in enumerate(step.tables):
-            pad = count - len(table.kinks)
-            kinks[: len(table.kinks), index] = [_number(x) for x in table.kinks]
-            slopes[:, index] = [*map(_number, table.slopes), *[0.0] * pad]
-            intercepts[:, index] = [*map(_number, table.intercepts), *[0.0] * pad]
-        return step, Tables(*(part[:, step.which].astype(dtype) for part in (kinks, slopes, intercepts)))
+        return step, tables_of(step, dtype)
     if isinstance(step, Blend):
         return _blend(step, dtype)
     return _product(step, dtype)
 
 
-def _number(x) -> float:
-    return _ratio(int(x.numerator), int(x.denominator))
-
-
-def _ratio(top: int, bottom: int) -> float:
-    """The quotient, or the largest float of its sign."""
+def number(x) -> float:
+    """A rational as the nearest float, the largest one where that overflows."""
     try:
-        return top / bottom
+        return int(x.numerator) / int(x.denominator)
     except OverflowError:
-        return float(np.copysign(np.finfo(np.float64).max, 1 if top > 0 else -1))
+        return float(np.copysign(np.finfo(np.float64).max, 1 if x > 0 else -1))
 
 
 def _blend(step: Blend, dtype):
     factor, shift = (floats(part, step.divisor).astype(dtype) for part in (step.factor, step.shift))
 
     def apply(values):
-        rows = _joined([values[k] for k in step.sources])[:, step.index]
-        made = _shifted(rows * np.reshape(factor, (-1, 1)), shift)
+        rows = _joined([values[k] for k in step.sources])[:, :, step.index]
+        made = _shifted(rows * factor, shift)
         if step.addend is None:
             return made
-        addend = values[step.addend[0]][:, step.addend[1]]
-        width = max(made.shape[2], addend.shape[2])
+        addend = values[step.addend[0]][:, :, step.addend[1]]
+        width = max(made.shape[1], addend.shape[1])
         return _wide(made, width) + _wide(addend, width)
 
     return apply
 
 
 def _shifted(rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    rows[:, :, 0] += shift
+    rows[:, 0] += shift
     return rows
 
 
@@ -168,13 +216,17 @@ def _product(step: Product, dtype):
     def apply(values):
         rows = _joined([values[k] for k in step.sources])
         if gather is None:
-            return _shifted(np.matmul(matrices[0], rows), shift)
-        padded = np.concatenate([rows, np.zeros_like(rows[:, :1])], axis=1)
-        picked = padded[:, gather]  # (boxes, groups, terms, places, symbols)
-        made = np.matmul(matrices[None], picked.reshape(*picked.shape[:3], -1))
-        return _shifted(made.reshape(len(rows), -1, rows.shape[2]), shift)
+            return _shifted(_times(rows, matrices[0].T), shift)
+        padded = np.concatenate([rows, np.zeros_like(rows[:, :, :1])], axis=2)
+        picked = padded[:, :, gather]  # (boxes, symbols, groups, terms, places)
+        return _shifted(np.matmul(matrices, picked).reshape(*rows.shape[:2], -1), shift)
 
     return apply
+
+
+def _times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Forms times a matrix (elements, made), as one product."""
+    return (rows.reshape(-1, rows.shape[2]) @ matrix).reshape(*rows.shape[:2], -1)
 
 
 class _Space:
@@ -185,12 +237,13 @@ class _Space:
         self.inputs = low.shape[1]
         self.low, self.high = np.concatenate([one, low], axis=1), np.concatenate([one, high], axis=1)
         self.blocks: list[Block] = []
+        self.tied = np.zeros(len(low), dtype=bool)
 
     def ranges(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        width = rows.shape[2]
-        low, high = self.low[:, :width], self.high[:, :width]
-        middle = np.matmul(rows, (0.5 * (low + high))[:, :, None])[:, :, 0]
-        reach = np.matmul(np.abs(rows), (0.5 * (high - low))[:, :, None])[:, :, 0]
+        width = rows.shape[1]
+        low, high = self.low[:, None, :width], self.high[:, None, :width]
+        middle = np.matmul(0.5 * (low + high), rows)[:, 0]
+        reach = np.matmul(0.5 * (high - low), np.abs(rows))[:, 0]
         return middle - reach, middle + reach
 
     def open(self, block: Block, least: np.ndarray, most: np.ndarray) -> None:
@@ -201,9 +254,9 @@ class _Space:
     def lower_forms(self, rows: np.ndarray, boxes=slice(None)) -> tuple[np.ndarray, list]:
         rows, parts = _wide(rows, self.low.shape[1]), []
         for block in reversed(self.blocks):
-            part, rows = rows[:, :, block.start :], rows[:, :, : block.start]
-            rows = rows + np.matmul(np.maximum(part, 0.0), block.below[boxes])
-            rows += np.matmul(np.minimum(part, 0.0), block.above[boxes])
+            part, rows = rows[:, block.start :], rows[:, : block.start]
+            rows = rows + np.matmul(block.below[boxes], np.maximum(part, 0.0))
+            rows += np.matmul(block.above[boxes], np.minimum(part, 0.0))
             parts.append(part)
         return rows, parts[::-1]
 
@@ -219,8 +272,8 @@ def _bend(rows: np.ndarray, data: Tables, space: _Space, found: list, splits: di
     boxes = np.arange(len(rows))[:, None]
     if space.blocks and np.any(first < last):
         units, valid = padded_indices(first < last)
-        chosen = rows[boxes, units]
-        least = space.minima(space.lower_forms(np.concatenate([chosen, -chosen], axis=1))[0])
+        chosen = np.take_along_axis(rows, units[:, None], 2)
+        least = space.minima(space.lower_forms(np.concatenate([chosen, -chosen], axis=2))[0])
         count = units.shape[1]
         which = np.nonzero(valid)
         place = which[0], units[which]
@@ -236,28 +289,28 @@ def _bend(rows: np.ndarray, data: Tables, space: _Space, found: list, splits: di
     found.append(np.stack([first, last], axis=2))
     element = np.arange(low.shape[1])[None]
     slope, intercept = data.slopes[first, element], data.intercepts[first, element]
-    made = rows * slope[:, :, None]
-    made[:, :, 0] += intercept
+    made = _shifted(rows * slope[:, None], intercept)
     units, valid = padded_indices(open_)
     if units.shape[1] == 0:
         return made
-    chosen = rows[boxes, units] * valid[:, :, None]
+    chosen = np.take_along_axis(rows, units[:, None], 2) * valid[:, None]
     low, high = (np.where(valid, end[boxes, units], 0.0) for end in (low, high))
-    tables = (part[:, units] for part in (data.kinks, data.slopes, data.intercepts))
-    below, above, least, most = _lines(low, high, *tables)
+    chosen_tables = Tables(*(part[:, units] for part in (data.kinks, data.slopes, data.intercepts)))
+    xs, ys = values_at(low, high, chosen_tables)
+    below, above = lines_around(xs, ys)
     ends, middle = [], 0.5 * (low + high)
+    near = np.abs(chosen_tables.kinks - middle) <= TIE * (high - low)
+    space.tied |= np.any(near & valid, axis=(0, 2))
     for slope, offset in (below, above):
-        line = chosen * slope[:, :, None]
-        line[:, :, 0] += np.where(valid, offset, 0.0)
-        ends.append(line)
+        ends.append(_shifted(chosen * slope[:, None], np.where(valid, offset, 0.0)))
     start = space.low.shape[1]
     gap = np.where(valid, (above[0] - below[0]) * middle + above[1] - below[1], 0.0)
     block = Block(start, *(_wide(line, start) for line in ends), number, units, valid, low, high, gap)
-    space.open(block, np.where(valid, least, 0.0), np.where(valid, most, 0.0))
+    space.open(block, *(np.where(valid, end.reduce(ys), 0.0) for end in (np.minimum, np.maximum)))
     made = _wide(made, space.low.shape[1])
     which, slot = np.nonzero(valid)
-    made[which, units[which, slot]] = 0.0
-    made[which, units[which, slot], start + slot] = 1.0
+    made[which, :, units[which, slot]] = 0.0
+    made[which, start + slot, units[which, slot]] = 1.0
     return made
 
 
@@ -272,31 +325,3 @@ def _pieces(data: Tables, low, high, allowed) -> tuple[np.ndarray, np.ndarray]:
         first = np.minimum(np.maximum(first, allowed[:, :, 0]), allowed[:, :, 1])
         last = np.maximum(np.minimum(last, allowed[:, :, 1]), first)
     return first, last
-
-
-def _lines(low, high, kinks, slopes, intercepts) -> tuple:
-    """(slope, offset) of the lines below and above, and the range of the function; all (boxes, units)."""
-    xs = [low, *(np.clip(kink, low, high) for kink in kinks), high]
-    ys = []
-    for x in xs:
-        piece = np.zeros(low.shape, dtype=np.int64)
-        for kink in kinks:
-            piece += x > kink
-        ys.append(np.take_along_axis(slopes, piece[None], 0)[0] * x + np.take_along_axis(intercepts, piece[None], 0)[0])
-    middle = 0.5 * (low + high)
-    best_low, best_high = (np.full(low.shape, end, dtype=low.dtype) for end in (np.inf, -np.inf))
-    slope_low, slope_high = np.zeros((2, *low.shape), dtype=low.dtype)
-    for k in range(len(xs)):
-        for j in range(k + 1, len(xs)):
-            width = xs[j] - xs[k]
-            spans = (xs[k] <= middle) & (middle <= xs[j]) & (width > 0.0)
-            slope = (ys[j] - ys[k]) / np.where(width > 0.0, width, 1.0)
-            at = ys[k] + slope * (middle - xs[k])
-            below, above = spans & (at < best_low), spans & (at > best_high)
-            best_low, slope_low = np.where(below, at, best_low), np.where(below, slope, slope_low)
-            best_high, slope_high = np.where(above, at, best_high), np.where(above, slope, slope_high)
-    scale = float(1 << SLOPE_BITS)
-    slope_low, slope_high = np.floor(slope_low * scale) / scale, np.floor(slope_high * scale) / scale
-    rest_low = np.min([y - slope_low * x for x, y in zip(xs, ys, strict=True)], axis=0)
-    rest_high = np.max([y - slope_high * x for x, y in zip(xs, ys, strict=True)], axis=0)
-    return (slope_low, rest_low), (slope_high, rest_high), np.min(ys, axis=0), np.max(ys, axis=0)

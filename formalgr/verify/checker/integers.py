@@ -4,6 +4,7 @@ In: floats, integers. Out: numpy object arrays of integers, rationals. Trust: so
 """
 
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -36,17 +37,17 @@ def integers(values) -> np.ndarray:
 
 def dyadic(*parts) -> tuple:
     """Integer arrays, one for each array of finite floats, and the power of two that all are to be divided by."""
-    ratios = [[x.as_integer_ratio() for x in np.asarray(part, dtype=np.float64).reshape(-1).tolist()] for part in parts]
-    common = max((bottom for part in ratios for _, bottom in part), default=1)
-    tops = (np.array([top * (common // bottom) for top, bottom in part], dtype=object) for part in ratios)
-    return *(top.reshape(np.shape(part)) for top, part in zip(tops, parts, strict=True)), common
+    flat = [np.asarray(part, dtype=np.float64).reshape(-1).tolist() for part in parts]
+    common = max((x.as_integer_ratio()[1] for part in flat for x in part), default=1)
+    tops = ([top * (common // bottom) for top, bottom in map(float.as_integer_ratio, part)] for part in flat)
+    return *(np.array(top, dtype=object).reshape(np.shape(part)) for top, part in zip(tops, parts, strict=True)), common
 
 
 class Matrix:
     """An integer matrix (rows, columns) that is multiplied many times."""
 
     def __init__(self, entries: np.ndarray):
-        self.entries, self._ready, self._magnitude = entries, _ready(entries), None
+        self.entries = entries
 
     def times(self, right: np.ndarray) -> np.ndarray:
         """The product with an object array (columns, width) of integers."""
@@ -57,13 +58,15 @@ class Matrix:
         result.reshape(-1)[:] = (self._ready * _ready(right)).entries()
         return result
 
-    @property
+    @cached_property
     def magnitude(self) -> "Matrix":
         """The matrix of absolute values."""
-        if self._magnitude is None:
-            self._magnitude = Matrix(np.abs(self.entries))
-        return self._magnitude
+        return Matrix(np.abs(self.entries))
+
+    @cached_property
+    def _ready(self):
+        return _ready(self.entries)
 
 
 def _ready(entries: np.ndarray):
-    return None if flint is None else flint.fmpz_mat(*entries.shape, entries.reshape(-1).tolist())
+    return flint.fmpz_mat(*entries.shape, entries.reshape(-1).tolist())

@@ -183,7 +183,7 @@ class _Reader:
     def _dense(self, x, matrix, shift):
         """The last axis of x times a matrix (terms, outputs)."""
         lead, size = x[1].shape[:-1], prod(x[1].shape[:-1])
-        gather = np.arange(x[1].size).reshape(size, -1).T[None]
+        gather = None if size == 1 else np.arange(x[1].size).reshape(size, -1).T[None]
         made = self._products(x, matrix.T[None], np.reshape(shift, (-1, 1)), (matrix.shape[1], size), gather)
         return made[0], made[1].T.reshape(*lead, -1)
 

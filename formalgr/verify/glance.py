@@ -1,0 +1,196 @@
+"""Cheap bounds of a checker's program over many boxes at once: most whole regions close by far, and this sees it.
+
+In: Program, boxes. Out: numbers below the rows. Trust: heuristic: where they are far above 0 the checker, whose bounds
+are tighter, closes the part.
+
+Forward, a value is an affine form of the inputs and a radius; this gives the ranges of all units. Backward, rows are
+substituted between the two lines of each unit, as the checker does.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from formalgr.verify.checker.steps import Bend, Product
+from formalgr.verify.checker.walk import Program
+from formalgr.verify.shadow import Tables, floats, lines_around, tables_of, values_at
+
+LARGEST = 1 << 22
+"""Entries of a matrix beyond which a program is not looked at: windows are written out here."""
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """matrix (elements of the sources one after the other, made), its absolute values, shift (made,)."""
+
+    sources: tuple[int, ...]
+    starts: np.ndarray
+    matrix: np.ndarray
+    magnitude: np.ndarray
+    shift: np.ndarray
+
+    def cast(self, dtype) -> "_Affine":
+        parts = (part.astype(dtype) for part in (self.matrix, self.magnitude, self.shift))
+        return _Affine(self.sources, self.starts, *parts)
+
+
+@dataclass(frozen=True)
+class _Bent:
+    """The functions of all units of an activation."""
+
+    source: int
+    tables: Tables
+
+    def cast(self, dtype) -> "_Bent":
+        parts = (part.astype(dtype) for part in (self.tables.kinks, self.tables.slopes, self.tables.intercepts))
+        return _Bent(self.source, Tables(*parts))
+
+
+def glance_of(program: Program) -> "Glance | None":
+    """What looks at the program, None where that would not be cheap."""
+    sizes, steps = [program.inputs], []
+    for step in program.steps:
+        if isinstance(step, Bend):
+            sizes.append(len(step.which))
+            steps.append(_Bent(step.source, tables_of(step, np.float64)))
+        else:
+            made = _affine(step, sizes)
+            if made is None:
+                return None
+            sizes.append(made.matrix.shape[1])
+            steps.append(made)
+    return Glance(steps)
+
+
+def _affine(step, sizes: list[int]) -> _Affine | None:
+    """The step as one matrix."""
+    sources = step.sources if isinstance(step, Product) or step.addend is None else (*step.sources, step.addend[0])
+    starts = np.cumsum([0, *(sizes[source] for source in sources)])
+    made = prod(np.shape(step.shift)) if isinstance(step, Product) else len(step.index)
+    if starts[-1] * made > LARGEST:
+        return None
+    matrix = np.zeros((starts[-1] + 1, made), dtype=np.float64)  # the last row is what -1 in a gather means
+    if isinstance(step, Product):
+        parts = [floats(weights.entries, step.divisor) for weights in step.weights]
+        if step.gather is None:
+            matrix[:-1] = parts[0].T
+        else:
+            columns = np.arange(made).reshape(len(parts), len(parts[0]), -1)
+            for part, gather, column in zip(parts, step.gather, columns, strict=True):
+                np.add.at(matrix, (gather[None], column[:, None]), part[:, :, None])
+    else:
+        matrix[step.index, np.arange(made)] = floats(step.factor, step.divisor)
+        if step.addend is not None:
+            np.add.at(matrix, (starts[-2] + step.addend[1], np.arange(made)), 1.0)
+    shift = np.broadcast_to(floats(step.shift, step.divisor), (made,))
+    return _Affine(sources, starts, matrix[:-1], np.abs(matrix[:-1]), shift)
+
+
+class Glance:
+    """The steps of a program in floats."""
+
+    def __init__(self, steps: list):
+        self._steps = steps
+        with np.errstate(over="ignore"):
+            self._narrow = [step.cast(np.float32) for step in steps]
+        self._faithful: bool | None = None
+
+    def sure(self, low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
+        """Which rows are above 0 over the boxes low, high (boxes, inputs), (boxes, rows): by more than this share of
+        what they sum up; none of them where float32 is not float64 to a tenth of that over the first box ever asked."""
+        least, size = _minima(self._narrow, low.astype(np.float32), high.astype(np.float32))
+        if self._faithful is None:
+            first, _ = _minima(self._steps, low[:1], high[:1])
+            self._faithful = bool(np.all(np.abs(first[0] - least[0]) <= 0.1 * margin * size[0]))
+        return (least > margin * size) & self._faithful
+
+
+def _minima(steps: list, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What lies below the rows over boxes, and what they sum up at most, (boxes, rows) each."""
+    middle, reach = 0.5 * (high + low), 0.5 * (high - low)
+    constant, slopes = _backward(steps, _forward(steps, middle, reach))
+    most = np.abs(slopes)
+    centre = constant + np.matmul(slopes, middle[:, :, None])[:, :, 0]
+    around = np.matmul(most, reach[:, :, None])[:, :, 0]
+    return centre - around, np.abs(constant) + np.matmul(most, np.abs(middle)[:, :, None])[:, :, 0] + around
+
+
+def _forward(steps: list, middle: np.ndarray, reach: np.ndarray) -> list:
+    """The lines (below, above) of the units of every activation, None for other steps."""
+    boxes, inputs = middle.shape
+    first = np.concatenate([middle[:, None], reach[:, None] * np.eye(inputs, dtype=middle.dtype)], axis=1)
+    values, lines = [(first, np.zeros_like(middle))], []
+    for step in steps:
+        found = None
+        if isinstance(step, _Affine):
+            forms, radius = (_joined([values[k][part] for k in step.sources]) for part in (0, 1))
+            made = (forms.reshape(-1, forms.shape[2]) @ step.matrix).reshape(*forms.shape[:2], -1)
+            made[:, 0] += step.shift
+            value = made, radius @ step.magnitude
+        else:
+            value, found = _bent(*values[step.source], step.tables)
+        values.append(value)
+        lines.append(found)
+    return lines
+
+
+def _backward(steps: list, lines: list) -> tuple[np.ndarray, np.ndarray]:
+    """Forms of the inputs below the rows: constants (boxes, rows) and slopes (boxes, rows, inputs)."""
+    rows: dict[int, np.ndarray] = {len(steps): np.eye(len(steps[-1].shift), dtype=steps[-1].shift.dtype)[None]}
+    constant = np.zeros((1, 1), dtype=steps[-1].shift.dtype)
+    for place in range(len(steps), 0, -1):
+        step, found, mine = steps[place - 1], lines[place - 1], rows.pop(place, None)
+        if mine is None:
+            continue
+        if found is None:
+            constant = constant + mine @ step.shift
+            back = (mine.reshape(-1, mine.shape[2]) @ step.matrix.T).reshape(*mine.shape[:2], -1)
+            parts = zip(step.sources, np.split(back, step.starts[1:-1], axis=2), strict=True)
+        else:
+            (below, low), (above, high) = found
+            up, down = np.maximum(mine, 0.0), np.minimum(mine, 0.0)
+            constant = constant + (np.matmul(up, low[:, :, None]) + np.matmul(down, high[:, :, None]))[:, :, 0]
+            parts = [(step.source, up * below[:, None] + down * above[:, None])]
+        for source, part in parts:
+            rows[source] = rows[source] + part if source in rows else part
+    return constant, rows[0]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _bent(forms: np.ndarray, radius: np.ndarray, tables: Tables) -> tuple:
+    """After an activation: (forms, radius) with the slope between the ends of each range; and the lines of its units,
+    (slope, offset) below and above."""
+    ones = np.ones((1, forms.shape[1] - 1), dtype=forms.dtype)
+    reach = np.matmul(ones, np.abs(forms[:, 1:]))[:, 0] + radius
+    low, high = forms[:, 0] - reach, forms[:, 0] + reach
+    slope, offset = (np.broadcast_to(part[0], low.shape) for part in (tables.slopes, tables.intercepts))
+    bent = np.zeros(low.shape, dtype=bool)
+    for k, kink in enumerate(tables.kinks):
+        passed = low >= kink
+        slope = slope + passed * (tables.slopes[k + 1] - tables.slopes[k])
+        offset = offset + passed * (tables.intercepts[k + 1] - tables.intercepts[k])
+        bent |= ~passed & (high > kink)
+    bent = np.flatnonzero(bent)
+    chosen = Tables(*(part[:, bent % low.shape[1]] for part in (tables.kinks, tables.slopes, tables.intercepts)))
+    xs, ys = values_at(low.reshape(-1)[bent], high.reshape(-1)[bent], chosen)
+    lines = [[_with(whole, bent, part) for whole, part in zip((slope, offset), line, strict=True)]
+             for line in lines_around(xs, ys)]
+    chord = (ys[-1] - ys[0]) / (xs[-1] - xs[0])
+    rests = [y - chord * x for x, y in zip(xs, ys, strict=True)]
+    least, most = np.minimum.reduce(rests), np.maximum.reduce(rests)
+    slope, offset = _with(slope, bent, chord), _with(offset, bent, 0.5 * (least + most))
+    made, radius = forms * slope[:, None], radius * np.abs(slope)
+    made[:, 0] += offset
+    radius.reshape(-1)[bent] += 0.5 * (most - least)
+    return (made, radius), lines
+
+
+def _with(whole: np.ndarray, places: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """A copy with other values at some flat places."""
+    made = np.array(whole, order="C")
+    made.reshape(-1)[places] = part
+    return made
