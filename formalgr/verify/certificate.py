@@ -83,6 +83,15 @@ class Certifier:
                 found[k] = None if proof is None else self._sealed([queries[k]], bits, proof)
         return found
 
+    def each(self, queries: Sequence[Query], outcomes: Sequence[Outcome], budget: Budget) -> list[bytes | None]:
+        """A certificate for every query by itself: of the point found where it is VIOLATED, else that it holds."""
+        open_ = [k for k, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.VIOLATED]
+        found = dict(zip(open_, self.each_holds([queries[k] for k in open_], budget), strict=True))
+        for k, outcome in enumerate(outcomes):
+            if k not in found:
+                found[k] = self.violated([queries[k]], outcome.counterexample)
+        return [found[k] for k in range(len(outcomes))]
+
     def violated(self, queries: Sequence[Query], found: Counterexample) -> bytes | None:
         """A certificate that the exact point violates one of the queries; None where the checker finds none."""
         point = found.point
@@ -209,13 +218,8 @@ def local_certificates(
 
     They are not checked. Raises ModelError or Unreadable for networks that have none.
     """
-    certifier = Certifier(model := model_bytes(network))
-    open_ = [k for k, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.VIOLATED]
-    found = dict(zip(open_, certifier.each_holds([queries[k] for k in open_], budget), strict=True))
-    for k, outcome in enumerate(outcomes):
-        if k not in found:
-            found[k] = certifier.violated([queries[k]], outcome.counterexample)
-    return model, [found[k] for k in range(len(outcomes))]
+    model = model_bytes(network)
+    return model, Certifier(model).each(queries, outcomes, budget)
 
 
 def raised(outcome: Outcome, data: bytes | None, checker: Checker) -> tuple[Outcome, bytes | None]:

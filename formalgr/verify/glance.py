@@ -1,23 +1,27 @@
-"""Cheap bounds of a checker's program over many boxes at once: most whole regions close by far, and this sees it.
+"""Looks at many boxes at once in float32: most whole regions close by far, and this sees it.
 
-In: Program, boxes. Out: numbers below the rows. Trust: heuristic: where they are far above 0 the checker, whose bounds
-are tighter, closes the part.
+In: Program, boxes. Out: rows that are surely positive. Trust: heuristic: where they are far above 0 the checker, whose
+bounds are tighter, closes the part.
 
-Forward, a value is an affine form of the inputs and a radius; this gives the ranges of all units. Backward, rows are
-substituted between the two lines of each unit, as the checker does.
+The first look costs a quarter of the shadow. Forward, a value is an affine form of the inputs and a radius, which gives
+the ranges of all units. Backward, rows are substituted between the two lines of each unit, as the checker does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 
 from formalgr.verify.checker.steps import Bend, Product
 from formalgr.verify.checker.walk import Program
-from formalgr.verify.shadow import Tables, floats, lines_around, tables_of, values_at
+from formalgr.verify.shadow import Shadow, Tables, floats, lines_around, sizes, tables_of, values_at
 
-LARGEST = 1 << 22
-"""Entries of a matrix beyond which a program is not looked at: windows are written out here."""
+LARGEST = 1 << 20
+"""Entries of a matrix beyond which this look is not taken: windows are written out here."""
+
+Pass = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,26 @@ class _Bent:
         return _Bent(self.source, Tables(*parts))
 
 
-def glance_of(program: Program) -> "Glance | None":
-    """What looks at the program, None where that would not be cheap."""
-    sizes, steps = [program.inputs], []
+def _written_out(program: Program) -> list[_Affine | _Bent] | None:
+    """The steps, None where matrices would be too large."""
+    counts, steps = [program.inputs], []
     for step in program.steps:
         if isinstance(step, Bend):
-            sizes.append(len(step.which))
+            counts.append(len(step.which))
             steps.append(_Bent(step.source, tables_of(step, np.float64)))
         else:
-            made = _affine(step, sizes)
+            made = _affine(step, counts)
             if made is None:
                 return None
-            sizes.append(made.matrix.shape[1])
+            counts.append(made.matrix.shape[1])
             steps.append(made)
-    return Glance(steps)
+    return steps
 
 
-def _affine(step, sizes: list[int]) -> _Affine | None:
+def _affine(step, counts: list[int]) -> _Affine | None:
     """The step as one matrix."""
     sources = step.sources if isinstance(step, Product) or step.addend is None else (*step.sources, step.addend[0])
-    starts = np.cumsum([0, *(sizes[source] for source in sources)])
+    starts = np.cumsum([0, *(counts[source] for source in sources)])
     made = prod(np.shape(step.shift)) if isinstance(step, Product) else len(step.index)
     if starts[-1] * made > LARGEST:
         return None
@@ -87,23 +91,38 @@ def _affine(step, sizes: list[int]) -> _Affine | None:
     return _Affine(sources, starts, matrix[:-1], np.abs(matrix[:-1]), shift)
 
 
-class Glance:
-    """The steps of a program in floats."""
+class Look:
+    """A pass in float32 whose rows count only where it agrees with the same pass in float64.
 
-    def __init__(self, steps: list):
-        self._steps = steps
-        with np.errstate(over="ignore"):
-            self._narrow = [step.cast(np.float32) for step in steps]
+    Both take boxes low, high (boxes, inputs) and return what lies below the rows and what their forms sum up at most.
+    """
+
+    def __init__(self, narrow: Pass, wide: Pass):
+        self._narrow, self._wide = narrow, wide
         self._faithful: bool | None = None
 
     def sure(self, low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
-        """Which rows are above 0 over the boxes low, high (boxes, inputs), (boxes, rows): by more than this share of
-        what they sum up; none of them where float32 is not float64 to a tenth of that over the first box ever asked."""
-        least, size = _minima(self._narrow, low.astype(np.float32), high.astype(np.float32))
+        """Which rows are above 0 by more than this share of what they sum up, (boxes, rows); none of them where the two
+        passes differ by a tenth of that over the first box ever asked."""
+        least, size = self._narrow(low.astype(np.float32), high.astype(np.float32))
         if self._faithful is None:
-            first, _ = _minima(self._steps, low[:1], high[:1])
+            first, _ = self._wide(low[:1], high[:1])
             self._faithful = bool(np.all(np.abs(first[0] - least[0]) <= 0.1 * margin * size[0]))
         return (least > margin * size) & self._faithful
+
+
+def looks_at(program: Program) -> list[Look]:
+    """Ever closer looks at a program."""
+    steps = _written_out(program)
+    with np.errstate(over="ignore"):
+        shadows = (partial(_shadowed, Shadow(program, dtype)) for dtype in (np.float32, np.float64))
+        glances = (partial(_minima, [step.cast(dtype) for step in steps or []]) for dtype in (np.float32, np.float64))
+        return [Look(*shadows)] if steps is None else [Look(*glances), Look(*shadows)]
+
+
+def _shadowed(shadow: Shadow, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = shadow.bound(low, high)
+    return found.minima, sizes(found.forms, low, high)
 
 
 def _minima(steps: list, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,15 +23,15 @@ from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker.claim import Rejected, question
 from formalgr.verify.checker.proof import Part, Tree
 from formalgr.verify.checker.walk import Program
-from formalgr.verify.glance import glance_of
-from formalgr.verify.shadow import Shadow, Shadows, floats, number
+from formalgr.verify.glance import looks_at
+from formalgr.verify.shadow import Shadow, Shadows, floats, number, sizes
 
 MARGIN = 1e-9
 """A row closes a part when its minimum is above this share of what its form sums up: floats differ from the checker's
 integers by less. What lies closer to 0 is left to the checker itself."""
 
 NARROW_MARGIN = 1e-3
-"""The same for a glance in float32, which is tried first: most whole regions close by more."""
+"""The same for looks in float32, which are tried first: most whole regions close by more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,6 @@ def polytopes_of(unsafe: UnsafeSet) -> list:
     return polytopes
 
 
-def _sizes(forms: np.ndarray, box: Box) -> np.ndarray:
-    """What forms (boxes, rows, 1 + inputs) sum up at most over their boxes, (boxes, rows)."""
-    reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
-    return np.abs(forms[:, :, 0]) + np.matmul(np.abs(forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
-
-
 class Grower:
     """Grows proofs about one program and one unsafe set, for a checker that computes with `bits` binary digits."""
 
@@ -98,7 +92,7 @@ class Grower:
         self._unsafe, self._bits, self._options = unsafe, bits, options
         self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), bits, iter(()))
         self._whole = _Fold(sum(len(bend.which) for bend in self._tree.bends), ())
-        self._glance = glance_of(self._tree.program)
+        self._looks = looks_at(self._tree.program)
         self._faithful: bool | None = None
 
     def grow(self, queries: Sequence[Query], budget: Budget) -> list[list | None]:
@@ -128,7 +122,7 @@ class Grower:
         """Give every node its line and its children."""
         box = self._box([node.part for node in nodes])
         found = self._shadow.bound(box.lower, box.upper, self._splits(nodes))
-        size = _sizes(found.forms, box)
+        size = sizes(found.forms, box.lower, box.upper)
         sure = found.minima - MARGIN * size
         still = self._unsafe.open_polytopes(np.where(sure > 0.0, sure, -1.0))
         closed = ~np.any(still, axis=1) & ~found.tied & self._faithful
@@ -140,7 +134,7 @@ class Grower:
     def _divide(self, nodes: list[_Node], open_: np.ndarray, box: Box, found: Shadows, still: np.ndarray) -> None:
         """Close the open ones of a batch by the checker's own word or by multipliers, else divide them."""
         box, minima, forms, still = box[open_], found.minima[open_], found.forms[open_], still[open_]
-        size = _sizes(forms, box)
+        size = sizes(forms, box.lower, box.upper)
         near = ~np.any(self._unsafe.open_polytopes(minima + MARGIN * size), axis=1)
         form = LinearForm(forms[:, :, 1:], forms[:, :, 0], MARGIN * size)
         rows = still[:, self._unsafe.owners].astype(np.float64)
@@ -178,25 +172,26 @@ class Grower:
         with np.errstate(all="ignore"):
             box = self._box([part])
             found = self._shadow.bound(box.lower, box.upper)
-            return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * MARGIN * _sizes(found.forms, box)[0]))
+            size = sizes(found.forms, box.lower, box.upper)
+            return bool(np.all(np.abs(exact - found.minima[0]) <= 0.1 * MARGIN * size[0]))
 
     @cached_property
     def _shadow(self) -> Shadow:
         return Shadow(self._tree.program)
 
     def _obvious(self, places: list[int], queries: Sequence[Query]) -> set[int]:
-        """Which of these queries a glance closes with a wide margin."""
+        """Which of these queries a look closes with a wide margin."""
         found: set[int] = set()
-        if self._glance is None:
-            return found
-        for start in range(0, len(places), self._options.batch):
-            batch = places[start : start + self._options.batch]
-            ends = ([getattr(queries[k].box, end) for k in batch] for end in ("lower", "upper"))
-            low, high = (np.array([list(map(number, row)) for row in rows], dtype=np.float64) for rows in ends)
-            with np.errstate(all="ignore"):  # what overflows closes nothing
-                sure = self._glance.sure(low, high, NARROW_MARGIN)
-            open_ = np.any(self._unsafe.open_polytopes(np.where(sure, 1.0, -1.0)), axis=1)
-            found |= {k for k, left in zip(batch, open_.tolist(), strict=True) if not left}
+        for look in self._looks:
+            left = [k for k in places if k not in found]
+            for start in range(0, len(left), self._options.batch):
+                batch = left[start : start + self._options.batch]
+                ends = ([getattr(queries[k].box, end) for k in batch] for end in ("lower", "upper"))
+                low, high = (np.array([list(map(number, row)) for row in rows], dtype=np.float64) for rows in ends)
+                with np.errstate(all="ignore"):  # what overflows closes nothing
+                    sure = look.sure(low, high, NARROW_MARGIN)
+                open_ = np.any(self._unsafe.open_polytopes(np.where(sure, 1.0, -1.0)), axis=1)
+                found |= {k for k, still in zip(batch, open_.tolist(), strict=True) if not still}
         return found
 
     def _box(self, parts: list[Part]) -> Box:

@@ -100,6 +100,12 @@ class Shadow:
         return Shadows(rows, space.minima(forms), units, parts, space, arguments, pieces, space.tied)
 
 
+def sizes(forms: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """What forms (boxes, rows, 1 + inputs) sum up at most over boxes low, high (boxes, inputs), (boxes, rows)."""
+    reach = np.maximum(np.abs(low), np.abs(high))
+    return np.abs(forms[:, :, 0]) + np.matmul(np.abs(forms[:, :, 1:]), reach[:, :, None])[:, :, 0]
+
+
 def floats(values, divisor: int) -> np.ndarray:
     """values / divisor, the largest float where that overflows."""
     whole = np.asarray(values, dtype=object)

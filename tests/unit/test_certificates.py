@@ -27,11 +27,15 @@ from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.certificate import Certifier, certified, local_certificates, sealed
 from formalgr.verify.checker import Checker, Rejected, Unreadable, integers
 from formalgr.verify.checker.claim import SCHEMA
+from formalgr.verify.checker.claim import question as stated
 from formalgr.verify.checker.integers import rational
+from formalgr.verify.checker.proof import margins
 from formalgr.verify.checker.reading import read
+from formalgr.verify.glance import looks_at
 from formalgr.verify.grow import GrowOptions
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify, verify_batch
+from formalgr.verify.shadow import number
 from tests.certificates import edited, fuzz, lines_of, replayed
 from tests.operator_rows import model_bytes
 from tests.random_networks import random_network
@@ -159,6 +163,31 @@ def test_the_checkers_own_reading_agrees_with_plain_definitions():
             assert len(found) == outputs
         compared += 1
     assert compared >= 20
+
+
+def test_looks_lie_below_the_network_and_float32_counts_only_where_float64_agrees():
+    """Random networks of every operator, branching ones too: rows at points of a box are above both passes."""
+    looked = 0
+    for index in range(40):
+        random = np.random.default_rng([79, index])
+        network, _ = random_network(random)
+        try:
+            program, _ = read(network.onnx(), False)
+        except Unreadable:
+            continue
+        low = random.integers(-3, 3, size=(2, network.inputs)).astype(np.float64)
+        high, outputs = low + random.random(low.shape), len(program.steps[-1].index)
+        unsafe = stated([[], [], [[[[[0, "1"]], "0", False]], [[[[outputs - 1, "-1"]], "0", False]]]], outputs)
+        asked = margins(program, unsafe)
+        points = low + random.random((5, *low.shape)) * (high - low)
+        rows = [[asked.at([rational(*x.as_integer_ratio()) for x in p]) for p in both.tolist()] for both in points]
+        values = np.array([[list(map(number, row)) for row in both] for both in rows])
+        for look in looks_at(asked):
+            least, size = look._wide(low, high)
+            assert np.all(least <= np.min(values, axis=0) + 1e-9 * size)
+            assert not np.any(look.sure(low, high, 1e-3) & (np.min(values, axis=0) <= 0.0))
+            looked += 1
+    assert looked >= 20
 
 
 def _enclosed(model: bytes) -> bool:
