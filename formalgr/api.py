@@ -92,6 +92,7 @@ class CertifyKeywords(TypedDict, total=False):
     samples: int
     seed: int
     jobs: int
+    engine: str
     directory: str | Path | None
     local: VerifyOptions
     sequential: bool | None
@@ -104,6 +105,7 @@ class FrontierKeywords(TypedDict, total=False):
     samples: int
     seed: int
     jobs: int
+    engine: str
     directory: str | Path | None
     tolerance: float | str | Fraction
     relative: float | str | Fraction
@@ -200,9 +202,9 @@ def certify(
     """Whether every class is (epsilon, delta)-robust on what its generator produces, at confidence 1 - alpha.
 
     Keywords: samples (per class; without them as many as the claim needs, at most 10,000), sequential, rule, seed (0),
-    jobs (worker processes, 1), directory (its ledger makes the same call go on where it stopped), local (VerifyOptions
-    of the local checks). `progress`: True draws on stderr; a callable is given Ticks. Raises UsageError on a value
-    outside its domain, ModelError when networks do not fit.
+    jobs (workers, 1), engine ("local" processes or "ray"), directory (its ledger makes the same call go on where it
+    stopped), local (VerifyOptions of the local checks). `progress`: True draws on stderr; a callable is given Ticks.
+    Raises UsageError on a value outside its domain, ModelError when networks do not fit.
     """
     _check_keywords("certify", options, CertifyKeywords)
     settings = CertifyOptions(**options)

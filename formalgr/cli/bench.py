@@ -55,6 +55,7 @@ def add_arguments(parser: options.Parser) -> None:
     group.add_argument(
         "--tools", type=_peers, default=(), metavar="LIST", help="other verifiers that do the same list: marabou"
     )
+    options.add_engine_option(group)
     options.add_shard_option(group)
     group.add_argument("--fresh", action="store_true", help="forget what an earlier run in --out has finished")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder of the results and the ledger (see above)")
@@ -134,6 +135,7 @@ def _settings(session: Session):
         local=local.with_memory(limit_of(args, args.jobs)),
         declared=args.semantics is None,
         jobs=args.jobs,
+        engine=args.engine,
         limit_seconds=args.timeout or math.inf,
         memory_bytes=args.memory_limit,
     )

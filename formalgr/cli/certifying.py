@@ -26,8 +26,8 @@ from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
 from formalgr.report.pictures import pair_picture
 from formalgr.report.sentences import bounds_sentence, counted, local_sentence, overall_sentence
 from formalgr.report.words import guarantee_of
+from formalgr.runs.engines import LOCAL, processors
 from formalgr.runs.shard import WHOLE
-from formalgr.runs.workers import physical_cores
 from formalgr.search.choose import choose
 from formalgr.verify.options import VerifyOptions
 
@@ -57,7 +57,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     args = session.args
     if folder is not None:
         check_folder(folder)
-    jobs = args.jobs or default_jobs(study, args.samples or EXPECTED)
+    jobs = args.jobs or default_jobs(args.engine, study, args.samples or EXPECTED)
     options = CertifyOptions(
         samples=args.samples,
         seed=args.seed,
@@ -65,6 +65,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         directory=ledger,
         local=local_options(session, jobs),
         sequential=getattr(args, "sequential", False),
+        engine=args.engine,
         shard=getattr(args, "shard", WHOLE),
     )
     shift = _shift(args)
@@ -122,13 +123,15 @@ def _choices(study: Study, local: VerifyOptions) -> str:
     return "; ".join(f"classes {', '.join(map(str, labels))}: {why}" for why, labels in found.items())
 
 
-def default_jobs(study: Study, samples: int) -> int:
-    """One worker per core when the work is worth their start, else 1: this process."""
+def default_jobs(engine: str, study: Study, samples: int) -> int:
+    """One worker per core when the work is worth their start, else 1: this process. All that a cluster has."""
+    if engine != LOCAL:
+        return processors(engine)
     work = 0.0
     for label in study.classes:
         values = sum(math.prod(node.shape) for node in study.composed(label).graph.nodes)
         work += samples * float(values) ** 2
-    return physical_cores() if work > LITTLE_WORK else 1
+    return processors(engine) if work > LITTLE_WORK else 1
 
 
 def _word(certificate: GlobalCertificate) -> str:

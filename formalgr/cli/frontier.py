@@ -33,13 +33,15 @@ def run_frontier(session: Session, studies: dict[str, Study]) -> int:
         check_folder(args.out)
     if args.certificate is not None and len(studies) > 1:
         raise UsageError("--certificate holds one frontier; give one study and one --classifier")
-    jobs = args.jobs or max(default_jobs(study, 20 * (args.samples or SAMPLES)) for study in studies.values())
+    number = 20 * (args.samples or SAMPLES)
+    jobs = args.jobs or max(default_jobs(args.engine, study, number) for study in studies.values())
     options = FrontierOptions(
         samples=args.samples or SAMPLES,
         seed=args.seed,
         jobs=jobs,
         directory=args.out,
         radii=radii,
+        engine=args.engine,
         shard=args.shard,
         local=local_options(session, jobs, SECONDS),
     )

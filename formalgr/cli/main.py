@@ -146,6 +146,7 @@ def _prepare(threads: int | None) -> None:
             os.environ[name] = str(threads)
         else:
             os.environ.setdefault(name, "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from formalgr.core.arrays import keep_freed_memory
 
     keep_freed_memory()

@@ -51,6 +51,7 @@ def run_mass(session: Session, study: Study) -> int:
                 samples=args.samples or HybridOptions.samples,
                 seed=args.seed,
                 jobs=args.jobs or 1,
+                engine=args.engine,
                 local=local,
             )
             result = hybrid_mass(study, args.epsilon, both, session.budget, display)

@@ -12,6 +12,7 @@ from typing import NoReturn
 from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
 from formalgr.core.suggest import did_you_mean
+from formalgr.runs.engines import ENGINES, LOCAL
 from formalgr.runs.shard import WHOLE, Shard, parse_shard
 
 SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
@@ -320,8 +321,20 @@ def add_job_options(parser: Parser) -> None:
     group.add_argument(
         "--jobs", type=count, metavar="N", help="worker processes (default: one per core, 1 when there is little to do)"
     )
+    add_engine_option(group)
     group.add_argument(
         "--per-sample-timeout", type=seconds, metavar="S", help="limit of one local check (default 60; --frontier 1)"
+    )
+
+
+def add_engine_option(parser: Parser) -> None:
+    """Where the workers are."""
+    parser.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default=LOCAL,
+        help="local: processes of this machine (default); ray: the Ray cluster of this machine or RAY_ADDRESS, or one "
+        "started here (pip install 'formalgr[ray]'); without --jobs all its processors",
     )
 
 

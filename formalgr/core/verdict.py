@@ -44,6 +44,7 @@ class Reason(enum.Enum):
     TOO_WEAK = "the proof is weaker than the required guarantee"
     MEMORY = "the memory limit was reached"
     INTERRUPTED = "the run was interrupted"
+    CRASHED = "its worker process died again and again"
     ELSEWHERE = "another shard checks it"
 
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from formalgr.core.budget import Budget
 from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.units import within_memory
 from formalgr.runs.shard import WHOLE, Shard
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
@@ -104,6 +105,10 @@ class BracketUnit:
     at: Fraction | None = None
     budget: Budget = field(default_factory=Budget)
 
+    def part(self, positions: slice) -> "BracketUnit":
+        """The same work for some of its samples."""
+        return replace(self, indices=self.indices[positions], known=self.known[positions])
+
     def __str__(self):
         return f"{len(self.indices)} samples of class {self.label} from {self.indices[0]} on"
 
@@ -117,6 +122,13 @@ class BracketChecker:
     options: RadiusOptions
 
     def __call__(self, unit: BracketUnit) -> list[BracketRecord]:
+        return within_memory(self._records, self, unit)
+
+    def lost(self, unit: BracketUnit, reason: Reason) -> list[BracketRecord]:
+        """See units.Checker."""
+        return [BracketRecord(unit.label, index, reason=reason) for index in unit.indices]
+
+    def _records(self, unit: BracketUnit) -> list[BracketRecord]:
         latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
         local = replace(self.options.local, seconds_per_query=unit.seconds)
         if unit.at is not None:
@@ -169,7 +181,7 @@ def _record(label: int, index: int, bracket: RadiusBracket) -> BracketRecord:
 
 
 class Refinement(Iterator[BracketUnit]):
-    """Which samples to bracket next. It may have none now and more after `take` (runs.workers asks again).
+    """Which samples to bracket next. It may have none now and more after `take` (runs.pool asks again).
 
     First all of them are checked cheaply at the radii of interest and at parts of the cap; then what is open at the
     radii of interest gets more and more time; then the brackets that are wider than asked do.

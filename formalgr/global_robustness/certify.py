@@ -27,8 +27,9 @@ from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord
 from formalgr.global_robustness.sequential import CertifyRule, SequentialTest, anytime_interval, sequential_test
 from formalgr.global_robustness.shift import Shift, rounding_of
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.units import Work
+from formalgr.runs.engines import LOCAL, check_engine
 from formalgr.runs.shard import WHOLE, Shard
-from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
 
@@ -90,7 +91,7 @@ class CertifyOptions:
     sequential: stop as soon as a class is decided, `samples` (10000) being the most it may take; else `samples` (200)
     are checked, all of them. None: sequential unless samples are given. shard: of a number that is fixed, only these
     units; the others are unknown here and known once the ledgers are merged. Raises UsageError unless all numbers are
-    whole, samples >= 1, jobs >= 1 and seed in [0, 2^63), or when a part of a sequential run is asked for.
+    whole, samples >= 1, jobs >= 1 and seed in [0, 2^63), for an unknown engine, or for a part of a sequential run.
     """
 
     samples: int | None = None
@@ -101,12 +102,14 @@ class CertifyOptions:
     sequential: bool | None = None
     rule: CertifyRule = CertifyRule.SPENDING
     shard: Shard = WHOLE
+    engine: str = LOCAL
 
     def __post_init__(self):
         if self.sequential is None:
             object.__setattr__(self, "sequential", self.samples is None)
         if self.sequential and self.shard != WHOLE:
             raise UsageError("what a sequential run checks next depends on all that came before; shards need -n N")
+        check_engine(self.engine)
         if self.samples is None:
             object.__setattr__(self, "samples", MOST if self.sequential else SAMPLES)
         for name in ("samples", "jobs", "seed"):
@@ -216,7 +219,8 @@ class _Claim:
     def check(self, units: Iterator[Unit], number: int, take) -> None:
         """Check units of work, at most `number` at a time being of use; `take` learns each one's records."""
         checker = SampleChecker(self.study, self.epsilon, self.options.seed, self.options.local)
-        with closing(run(checker, units, min(self.options.jobs, max(1, number)))) as finished:
+        work = Work(self.options.jobs, self.options.engine, self.options.local.seconds_per_query)
+        with closing(work.checked(checker, units, number)) as finished:
             for unit, records in finished:
                 take(unit, records)
 

@@ -24,9 +24,10 @@ from formalgr.global_robustness.frontier import Brackets, Frontier
 from formalgr.global_robustness.multiplicity import union_alpha
 from formalgr.global_robustness.prior import latents_sha256
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.units import Work
+from formalgr.runs.engines import LOCAL, check_engine
 from formalgr.runs.ledger import Ledger
 from formalgr.runs.shard import WHOLE, Shard
-from formalgr.runs.workers import run
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.bracket import RadiusOptions
 from formalgr.verify.options import VerifyOptions
@@ -52,6 +53,7 @@ class FrontierOptions:
     classifiers: int = 1
     local: VerifyOptions = field(default_factory=lambda: VerifyOptions(seconds_per_query=1.0))
     shard: Shard = WHOLE
+    engine: str = LOCAL
 
     def __post_init__(self):
         for name in ("samples", "jobs", "classifiers"):
@@ -60,6 +62,7 @@ class FrontierOptions:
         check_samples(self.samples)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be in [0, 2^63), got {self.seed}")
+        check_engine(self.engine)
         object.__setattr__(self, "radii", tuple(map(radius_of, self.radii)))
 
 
@@ -182,7 +185,8 @@ def _bracket(
 
     report("starting")
     checker = BracketChecker(study, options.seed, limits)
-    with closing(run(checker, work, options.jobs)) as finished:
+    workers = Work(options.jobs, options.engine, options.local.seconds_per_query)
+    with closing(workers.checked(checker, work)) as finished:
         for unit, made in finished:
             learnt = work.take(unit, made)
             if ledger is not None:

@@ -120,7 +120,7 @@ class ClassProgress:
 
 
 class Schedule(Iterator[Unit]):
-    """The units to check next; it may have none now and more after `take` (runs.workers asks again)."""
+    """The units to check next; it may have none now and more after `take` (runs.pool asks again)."""
 
     def __init__(self, classes: Mapping[int, ClassProgress], budget: Budget):
         self.classes = classes

@@ -57,8 +57,9 @@ from formalgr.global_robustness.samples import (
 )
 from formalgr.global_robustness.shift import rounding_of
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.units import Work, within_memory
+from formalgr.runs.engines import LOCAL, check_engine
 from formalgr.runs.ledger import Ledger
-from formalgr.runs.workers import run
 from formalgr.spec.robustness import latent_ball
 from formalgr.verify.options import VerifyOptions
 
@@ -81,10 +82,12 @@ class HybridOptions:
     samples: int = 200
     seed: int = 0
     jobs: int = 1
+    engine: str = LOCAL
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
     def __post_init__(self):
         check_alpha(self.alpha)
+        check_engine(self.engine)
         if self.samples < 1 or self.jobs < 1:
             raise UsageError(f"samples and jobs must be >= 1, got {self.samples} and {self.jobs}")
         if not 0 <= self.seed < 2**63:
@@ -149,6 +152,13 @@ class RegionChecker:
     options: HybridOptions
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
+        return within_memory(self._records, self, unit)
+
+    def lost(self, unit: Unit, reason: Reason) -> list[SampleRecord]:
+        """See units.Checker."""
+        return unfinished(unit, reason)
+
+    def _records(self, unit: Unit) -> list[SampleRecord]:
         drawn, seed = self.latents[unit.label], self.options.seed
         latents, move = drawn.at(seed, unit.label, unit.indices), drawn.move
         records = check_latents(self.study, unit, latents, self.epsilon + move, self.options.local)
@@ -262,7 +272,8 @@ def _check(
                 return
             yield unit.within(budget.remaining)
 
-    with closing(run(checker, in_time(), min(options.jobs, max(1, len(units))))) as finished:
+    work = Work(options.jobs, options.engine, options.local.seconds_per_query)
+    with closing(work.checked(checker, in_time(), len(units))) as finished:
         for unit, records in finished:
             known.update({(record.label, record.index): record for record in records})
             if ledger is not None:

@@ -17,6 +17,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused
 from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.units import within_memory
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
@@ -50,6 +51,10 @@ class Unit:
     def within(self, seconds: float) -> "Unit":
         """The same unit, handed out now with so many seconds."""
         return replace(self, budget=Budget(seconds))
+
+    def part(self, positions: slice) -> "Unit":
+        """The same work for some of its samples."""
+        return replace(self, indices=self.indices[positions])
 
     def __str__(self):
         return f"{len(self.indices)} samples of class {self.label} from {self.indices[0]} on"
@@ -121,6 +126,13 @@ class SampleChecker:
     options: VerifyOptions
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
+        return within_memory(self._records, self, unit)
+
+    def lost(self, unit: Unit, reason: Reason) -> list[SampleRecord]:
+        """See units.Checker."""
+        return unfinished(unit, reason)
+
+    def _records(self, unit: Unit) -> list[SampleRecord]:
         latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
         return check_latents(self.study, unit, latents, self.epsilon, self._options(unit.effort))
 

@@ -20,9 +20,10 @@ from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.verdict import Counterexample, Guarantee, Outcome, Reason, Semantics, Stage, Verdict
 from formalgr.graph import onnx_file
 from formalgr.graph.network import Network, SourceFile, load
+from formalgr.runs.base import Limits, Lost
+from formalgr.runs.engines import LOCAL, run
 from formalgr.runs.instances import Instance
 from formalgr.runs.ledger import Ledger
-from formalgr.runs.workers import Limits, Lost, run
 from formalgr.spec.joint import without_copies
 from formalgr.spec.query import Property
 from formalgr.spec.vnnlib_reader import read_vnnlib
@@ -47,6 +48,7 @@ class SweepOptions:
     local: VerifyOptions = field(default_factory=VerifyOptions)
     declared: bool = False
     jobs: int = 1
+    engine: str = LOCAL
     limit_seconds: float = math.inf
     memory_bytes: int | None = None
 
@@ -260,7 +262,7 @@ def sweep(
 
     report("starting")
     limits = Limits(_kill_after, options.memory_bytes)
-    with closing(_answers(function, missing, options.jobs, limits)) as answers:
+    with closing(_answers(function, missing, options, limits)) as answers:
         for task, record in answers:
             key = asked[task]
             known[key] = record
@@ -273,8 +275,11 @@ def _kill_after(task: Task) -> float:
     return task.limit_seconds + GRACE_SECONDS
 
 
-def _answers(function, missing: dict[str, Task], jobs: int, limits: Limits) -> Iterator[tuple[Task, Record]]:
-    with closing(run(function, missing.values(), min(jobs, len(missing)), limits)) as results:
+def _answers(
+    function, missing: dict[str, Task], options: SweepOptions, limits: Limits
+) -> Iterator[tuple[Task, Record]]:
+    jobs = min(options.jobs, len(missing))
+    with closing(run(function, missing.values(), jobs, limits, options.engine)) as results:
         for task, result in results:
             if isinstance(result, Lost) and result.late:
                 result = lost_record(task.limit_seconds + GRACE_SECONDS, Reason.TIMEOUT, result.why)

@@ -19,6 +19,7 @@ from formalgr.core.verdict import Guarantee, Reason, Verdict
 from formalgr.global_robustness import book as book_module
 from formalgr.global_robustness import certify as certify_module
 from formalgr.global_robustness import samples as samples_module
+from formalgr.global_robustness import units as units_module
 from formalgr.global_robustness.binomial import lower_bound, upper_bound
 from formalgr.global_robustness.certify import CertifyOptions, GlobalCertificate, GlobalVerdict, certify
 from formalgr.global_robustness.multiplicity import refutation_alpha
@@ -32,8 +33,9 @@ from formalgr.global_robustness.samples import (
 )
 from formalgr.global_robustness.study import Study
 from formalgr.graph.onnx_writer import write
+from formalgr.runs.base import WorkerDied
 from formalgr.runs.ledger import Ledger
-from formalgr.runs.workers import WorkerDied, _Pool
+from formalgr.runs.workers import Processes
 from formalgr.verify.options import VerifyOptions
 from tests.studies import cube_study, identity, study, within_cube
 from tests.zoo import chain
@@ -166,12 +168,12 @@ def test_two_workers_give_what_one_process_gives(square, expected):
 def test_the_order_of_the_units_does_not_matter(square, expected, monkeypatch):
     """Workers finish in any order; here the units are shuffled."""
 
-    def shuffled(function, units, jobs):
+    def shuffled(function, units, *_):
         units = list(units)
         random.Random(3).shuffle(units)
         yield from ((unit, function(unit)) for unit in units)
 
-    monkeypatch.setattr(certify_module, "run", shuffled)
+    monkeypatch.setattr(units_module, "run", shuffled)
     assert answer(run(square)) == expected
 
 
@@ -221,17 +223,17 @@ def test_an_error_in_a_worker_is_raised_and_nothing_is_left(square):
             run(square, jobs=jobs, local=broken)
 
 
-def test_a_worker_that_always_dies_names_the_samples(square, monkeypatch):
-    """One line, not a list of a hundred numbers. The parent shoots every worker before it can answer."""
-    start = _Pool._start
+def test_workers_that_die_before_they_begin_end_the_run(square, monkeypatch):
+    """No sample is to blame then. The parent shoots every worker before it can answer."""
+    start = Processes.start
 
     def shot(self):
         connection = start(self)
-        self._workers[connection].process.kill()
+        self._processes[connection].kill()
         return connection
 
-    monkeypatch.setattr(_Pool, "_start", shot)
-    with pytest.raises(WorkerDied, match=r"died 3 times on \d+ samples of class [01] from \d+ on \(exit code -9\)"):
+    monkeypatch.setattr(Processes, "start", shot)
+    with pytest.raises(WorkerDied, match=r"^3 worker processes died before they could begin \(exit code -9\); too lit"):
         run(square, jobs=2)
 
 

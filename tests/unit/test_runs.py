@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from formalgr.core.errors import FormalgrError, InputError, NumericalError, Refused
+from formalgr.runs.base import Limits, WorkerDied
+from formalgr.runs.engines import run
 from formalgr.runs.ledger import Ledger
-from formalgr.runs.workers import ATTEMPTS, Limits, WorkerDied, physical_cores, run
+from formalgr.runs.pool import ATTEMPTS
+from formalgr.runs.workers import physical_cores
 from tests import worker_functions
 
 ROOT = Path(__file__).resolve().parents[2]
