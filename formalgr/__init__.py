@@ -65,6 +65,7 @@ __all__ = [
     "check",
     "compose",
     "corollary",
+    "experiments",
     "frontier",
     "l0_radius",
     "latent_ball",
@@ -82,6 +83,8 @@ def __getattr__(name: str) -> object:
     """The public name, imported at first use."""
     if name == "verify":
         return importlib.import_module("formalgr.verify")
+    if name == "experiments":
+        return importlib.import_module("formalgr.experiments")
     if name in __all__:
         return getattr(importlib.import_module("formalgr.api"), name)
     raise AttributeError(f"module 'formalgr' has no attribute {name!r}")

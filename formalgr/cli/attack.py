@@ -4,7 +4,6 @@ In: Session. Out: counts, pairs.npz, pairs.json, pictures, exit code. Trust: sou
 is a replayed point); finding nothing proves nothing.
 """
 
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,9 +37,6 @@ examples
       --classifier c.onnx --epsilon 0.5 --pairs 100"""
 
 FOLDER = Path("formalgr-out") / "attack"
-BATCH = 250
-"""Samples attacked together: bounds the memory, and how late a limit is noticed."""
-
 CURVES, WAY = 6, 60
 """Pairs whose way is drawn, and places on it."""
 
@@ -78,25 +74,11 @@ def add_arguments(parser: options.Parser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class ClassAttack:
-    """What happened to one class: samples, wrong at their latent, tried, found (index, replayed point, confirmed).
-
-    Samples that are right, but not confident enough, are not tried.
-    """
-
-    label: int
-    samples: int
-    wrong: int
-    tried: int
-    found: tuple
-    seconds: float
-
-
 def run(session: Session) -> int:
     """Attack every class, write the pairs, print the counts."""
     from formalgr.cli.models import study_of
     from formalgr.core.progress import Tick
+    from formalgr.experiments.attacking import attack_class
     from formalgr.report import json as report_json
     from formalgr.report.files import check_folder
     from formalgr.report.pairs import PairMaker
@@ -113,7 +95,7 @@ def run(session: Session) -> int:
             found = sum(len(one.found) for one in results)
             if session.budget.expired or (args.pairs is not None and found >= args.pairs):
                 break
-            results.append(_attack_class(session, study, label, method, found))
+            results.append(attack_class(study, label, _hunt(args, method, found), session.budget))
             found = sum(len(one.found) for one in results)
             kept = sum(one.samples for one in results) - found
             total = args.samples * len(study.classes)
@@ -153,43 +135,22 @@ def _method(args):
     )
 
 
-def _attack_class(session: Session, study, label: int, method, before: int) -> ClassAttack:
-    """Attack the samples of one class in batches; `before` pairs were found in others."""
-    import numpy as np
+def _hunt(args, method, found: int):
+    """What is still looked for when `found` pairs are there."""
+    from formalgr.experiments.attacking import Hunt
 
-    from formalgr.attacks.replay import Replayer
-    from formalgr.core.box import inward_float32
-    from formalgr.core.seeds import named_generator
-    from formalgr.experiments.labelled import labelled
-    from formalgr.spec.query import Query
-    from formalgr.spec.robustness import latent_ball, target_label
-
-    args, network = session.args, study.composed(label)
-    unsafe = study.unsafe(label) if args.target is None else target_label(args.target, network.scores, args.label_rule)
-    replayer, random = Replayer(network), named_generator(args.seed, f"attack {label}")
-    started, samples, wrong, tried, found = session.budget.elapsed, 0, 0, 0, []
-    for start in range(0, args.samples, BATCH):
-        enough = args.pairs is not None and before + len(found) >= args.pairs
-        if session.budget.expired or enough or label == args.target:
-            break
-        count = min(BATCH, args.samples - start)
-        latents = study.prior(label).sample(args.seed, label, start, count)
-        batch = labelled(study, label, latents)
-        places = np.nonzero(batch.right & (batch.confidences >= args.confidence))[0]
-        samples, wrong, tried = samples + count, wrong + int(np.sum(batch.wrong)), tried + len(places)
-        if not len(places):
-            continue
-        queries = [Query(latent_ball(latents[k], args.epsilon), unsafe) for k in places]
-        box = inward_float32([query.box for query in queries])
-        candidates = method.run(network.graph, box, unsafe, random, session.budget)
-        for k in np.nonzero(candidates.excess <= 0.0)[0].tolist():
-            replayed = replayer.replay(queries[k], candidates.points[k].tolist())
-            if replayed is not None:
-                found.append((start + int(places[k]), replayed.inputs, replayed.confirmed_float32))
-    return ClassAttack(label, samples, wrong, tried, tuple(found), session.budget.elapsed - started)
+    return Hunt(
+        attack=method,
+        epsilon=args.epsilon,
+        samples=args.samples,
+        seed=args.seed,
+        target=args.target,
+        confidence=args.confidence,
+        pairs=float("inf") if args.pairs is None else args.pairs - found,
+    )
 
 
-def _document(session: Session, results: list[ClassAttack], provenance) -> dict:
+def _document(session: Session, results: list, provenance) -> dict:
     args = session.args
     spent, found = sum(one.seconds for one in results), sum(len(one.found) for one in results)
     return {
@@ -217,11 +178,10 @@ def _document(session: Session, results: list[ClassAttack], provenance) -> dict:
 
 def _write(session: Session, study, pairs: list, document: dict) -> None:
     """pairs.json always; pairs.npz, pairs.png, pair.png and confidence.png when there is a pair."""
-    import numpy as np
-
     from formalgr.report import json as report_json
     from formalgr.report.charts import Axes, curves
-    from formalgr.report.files import write_text, write_whole
+    from formalgr.report.files import write_text
+    from formalgr.report.pairs import write_pairs
     from formalgr.report.pictures import contact_sheet, pair_picture
 
     folder = session.args.out
@@ -229,30 +189,15 @@ def _write(session: Session, study, pairs: list, document: dict) -> None:
     described = {**document, "pictures": pictures, "pairs": [pair.to_json() for pair in pairs]}
     written = [write_text(folder / "pairs.json", report_json.text(described) + "\n")]
     if pairs:
-        arrays = {
-            "label": np.array([pair.label for pair in pairs], dtype=np.int64),
-            "index": np.array([pair.index for pair in pairs], dtype=np.int64),
-            "classified_as": np.array([pair.found for pair in pairs], dtype=np.int64),
-            "latents": np.stack([pair.latents for pair in pairs]),
-            "images": np.stack([pair.images for pair in pairs]),
-            "scores": np.stack([pair.scores for pair in pairs]),
-        }
-        written.append(write_whole(folder / "pairs.npz", lambda place: _save_arrays(place, arrays)))
+        written.append(write_pairs(folder / "pairs.npz", pairs))
         args = session.args
         title = f"G(z) | G(z'), {args.method}, epsilon {args.epsilon}: {len(pairs)} realistic adversarial pairs"
         written.append(contact_sheet(folder / "pairs.png", pairs, title))
-        surest = sorted(pairs, key=lambda pair: _ahead(pair, args.label_rule), reverse=True)
+        surest = sorted(pairs, key=lambda pair: pair.margins[0], reverse=True)
         written.append(pair_picture(folder / "pair.png", surest[0]))
         axes = Axes("confidence in the own class on the way from z to z'", "share of the way", "confidence")
         written.append(curves(folder / "confidence.png", [_way(study, pair) for pair in surest[:CURVES]], axes))
     session.hint(f"wrote {', '.join(map(str, written))}")
-
-
-def _ahead(pair, rule: str) -> float:
-    """How far the right label is ahead at z."""
-    from formalgr.report.pairs import margin
-
-    return float(margin(pair.scores[:1], pair.label, rule)[0])
 
 
 def _way(study, pair):
@@ -268,14 +213,7 @@ def _way(study, pair):
     return Curve(name, shares, labelled(study, pair.label, latents).confidences)
 
 
-def _save_arrays(place: Path, arrays: dict) -> None:
-    import numpy as np
-
-    with open(place, "wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _print(session: Session, results: list[ClassAttack], document: dict) -> None:
+def _print(session: Session, results: list, document: dict) -> None:
     from formalgr.report import json as report_json
     from formalgr.report import text
     from formalgr.report.sentences import counted

@@ -7,7 +7,8 @@ Imports nothing heavy; cli/experiments has one file an experiment.
 import argparse
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +100,7 @@ def add_common_arguments(parser: options.Parser, name: str, samples: int, what: 
     group.add_argument(
         "--alpha", type=options.level, metavar="A", help="1 - confidence of every bound (default 0.001)"
     )
+    group.add_argument("--timeout", type=options.seconds, metavar="S", help="limit of the whole run (default: none)")
     options.add_run_options(parser)
     folder = Path("formalgr-out") / name
     parser.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"folder of files (default {folder})")
@@ -117,6 +119,10 @@ def prepared(session: Session, samples: int) -> tuple[Session, "Study"]:
 
     check_folder(session.args.out)
     given = argparse.Namespace(**{**vars(session.args), "samples": session.args.samples or samples})
+    if isinstance(given.classifier, list):
+        if len(given.classifier) > 1:
+            raise UsageError("one classifier at a time; `formalgr experiment table` compares several")
+        given.classifier = given.classifier[0]
     if given.study is None:
         folder = digits()
         given.generator = given.generator or str(folder / f"g_{PLACE}.onnx")
@@ -125,6 +131,30 @@ def prepared(session: Session, samples: int) -> tuple[Session, "Study"]:
     study = study_of(args)
     study.check()
     return replace(session, args=args), study
+
+
+@contextmanager
+def watched(session: Session) -> Iterator[Callable]:
+    """The progress display of an experiment; OutOfTime ends it once --timeout is spent."""
+    from formalgr.experiments.interface import within
+
+    with session.display() as display:
+        yield within(session.budget, display)
+
+
+def out_of_time(session: Session) -> int:
+    """Say that the limit was not enough and that nothing was written; returns the exit code."""
+    from formalgr.report import json as report_json
+
+    limit = f"{session.args.timeout:g} s"
+    session.hint(f"timeout: {limit} were not enough, nothing was written; give more, or fewer samples (-n)")
+    if session.args.json:
+        session.result(
+            report_json.text({"schema": SCHEMA, "experiment": session.argv[1], "verdict": "timeout", "pictures": []})
+        )
+    else:
+        session.result("timeout")
+    return session.exit_code("timeout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +174,9 @@ def finish(session: Session, findings: Findings) -> int:
     """Write the pictures and result.json, print the table or the document; returns the exit code."""
     from formalgr.report import json as report_json
     from formalgr.report import text
-    from formalgr.report.files import write_text
+    from formalgr.report.files import write_text, write_together
 
     args = session.args
-    written = []
-    for name, draw in findings.pictures.items():
-        draw(args.out / name)
-        written.append(args.out / name)
     unique = {source.path: source for source in findings.sources}
     provenance = report_json.Provenance(
         sources=tuple(unique[path] for path in sorted(unique)),
@@ -165,16 +191,17 @@ def finish(session: Session, findings: Findings) -> int:
             **findings.body,
             "sentences": list(findings.sentences),
             "table": {"columns": list(findings.columns), "rows": [list(map(str, row)) for row in findings.rows]},
-            "pictures": [str(place) for place in written],
+            "pictures": [str(args.out / name) for name in findings.pictures],
             "seconds": {"total": provenance.seconds},
             **provenance.keys(),
         }
     )
-    written.append(write_text(args.out / "result.json", document + "\n"))
+    draw = {**findings.pictures, "result.json": lambda place: write_text(place, document + "\n")}
+    written = write_together(args.out, draw)
     if args.json:
         session.result(document)
     else:
-        console = text.console()
+        console = text.console(wide=True)
         console.print(text.numbers_table(findings.columns, findings.rows))
         for sentence in findings.sentences:
             text.say(console, f"\n{sentence}")

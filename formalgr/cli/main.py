@@ -12,7 +12,7 @@ import traceback
 from formalgr import __version__
 from formalgr.cli.options import Parser
 from formalgr.cli.session import Session
-from formalgr.core.budget import Budget
+from formalgr.core.budget import Budget, OutOfTime
 from formalgr.core.errors import FormalgrError, UsageError
 from formalgr.core.suggest import did_you_mean
 
@@ -122,6 +122,10 @@ def _run(argv: list[str], budget: Budget) -> int:
     session = Session(tuple(argv), args, Budget(limit, start=budget.start) if limit else budget)
     try:
         return module.run(session)
+    except OutOfTime:
+        from formalgr.cli.experiment import out_of_time
+
+        return out_of_time(session)
     except KeyboardInterrupt:
         return _fail(f"interrupted{_resume_hint(args)}", 130)
 

@@ -5,7 +5,7 @@ In: a path and its content. Out: a file. Trust: sound (a reader never sees a par
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from formalgr.core.errors import InputError
@@ -44,6 +44,28 @@ def check_folder(folder: str | Path) -> None:
         raise InputError(f"{place} is a file, so that {folder} cannot be a folder; give another --out")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{place}: no permission to write there; give another --out")
+
+
+def write_together(folder: str | Path, draw: Mapping[str, Callable[[Path], object]]) -> list[Path]:
+    """Let every function fill the file of its name, then put all of them into `folder`; on any error none is there.
+
+    Raises InputError when the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix=".formalgr-", dir=folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    with made as hidden:
+        for name, fill in draw.items():
+            fill(Path(hidden) / name)
+        taken = [folder / name for name in draw if (folder / name).is_dir()]
+        if taken:
+            raise InputError(f"{taken[0]}: is a folder; give another --out")
+        for name in draw:
+            (Path(hidden) / name).replace(folder / name)
+    return [folder / name for name in draw]
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from formalgr.core.errors import InputError
+from formalgr.report import figures
+from formalgr.report.words import GUARANTEES, MEANINGS
 
-NAMES = ("result.json", "pairs.json")
+NAMES = ("result.json", "pairs.json", "frontier.json")
 """What the commands call the documents that they write into a folder."""
 
 KINDS = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
@@ -32,7 +34,15 @@ th, td { border-bottom: 1px solid var(--line); padding: .2rem .7rem; text-align:
 th { background: var(--soft); white-space: pre-line; } td:first-child, th:first-child { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: white; } figcaption, small { opacity: .75; }
 code { overflow-wrap: anywhere; }
-@media print { body { max-width: none; margin: 0; } h2 { break-before: page; } figure, tr { break-inside: avoid; } }
+svg { max-width: 100%; height: auto; font: 10px system-ui, sans-serif; } svg text { fill: currentColor; }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; } .axis { fill: none; stroke: currentColor; stroke-width: .7; }
+.band { fill: #8886; } .edge { fill: none; stroke: #36c; stroke-width: 1.4; } .bar { fill: #69c; }
+.edge-bar { fill: #c63; } .ask { stroke: #c33; stroke-width: 1; stroke-dasharray: 4 3; }
+img.pixels { width: 84px; height: 84px; image-rendering: pixelated; }
+.pair table { margin: 0; } .pair td { border: 0; text-align: left; font-size: 11px; padding: 0 .3rem 0 0; }
+.pair { border: 1px solid var(--line); padding: .5rem; margin: 0; font-size: 12px; }
+@media print { body { max-width: none; margin: 0; } h2 { break-before: page; } }
+@media print { figure, tr, svg { break-inside: avoid; } }
 """
 
 
@@ -72,13 +82,22 @@ def page(results: Sequence[Result]) -> str:
     used = [k for k in range(len(HEADLINE)) if any(row[k + 1] for row in rows)]
     head = ["result", *(HEADLINE[k] for k in used), "file"]
     short = [[row[0], *(row[k + 1] for k in used), row[-1]] for row in rows]
+    spent = [(one.document.get("seconds") or {}).get("total") for one in results]
+    timing = figures.times([f"{one.name} ({one.path.parent.name})" for one in results], spent)
     sections = "\n".join(_section(one) for one in results)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>formalgr report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>formalgr report</h1>\n"
-        f"{_table(head, short)}\n{sections}\n</body>\n</html>\n"
+        f"{_table(head, short)}\n{timing}\n{_guarantees(results)}\n{sections}\n</body>\n</html>\n"
     )
+
+
+def _guarantees(results: Sequence[Result]) -> str:
+    """What the guarantee levels that occur mean."""
+    used = {one.document.get("guarantee") for one in results}
+    rows = [[GUARANTEES[level], meaning] for level, meaning in MEANINGS.items() if GUARANTEES[level] in used]
+    return _table(["guarantee", "what it means"], rows) if rows else ""
 
 
 def _section(result: Result) -> str:
@@ -88,9 +107,13 @@ def _section(result: Result) -> str:
     if table is not None:
         body = _table(table["columns"], [[str(cell) for cell in row] for row in table["rows"]])
     else:
-        body = "\n".join(f"<h3>{html.escape(key)}</h3>\n{_records(value)}" for key, value in _lists(document))
-    pictures = "\n".join(_picture(result.path.parent / Path(name).name) for name in _pictures(document))
-    return f"<h2>{html.escape(result.name)}</h2>\n{said}{body}\n{pictures}\n{_provenance(document)}"
+        tables = [(key, _records(value)) for key, value in _lists(document)]
+        body = "\n".join(f"<h3>{html.escape(key)}</h3>\n{records}" for key, records in tables if records)
+    folder = result.path.parent
+    pictures = "\n".join(_picture(folder / Path(name).name) for name in _pictures(document))
+    pairs = figures.gallery(folder / "pairs.npz") if document.get("pairs") or document.get("pair") else ""
+    drawn = "\n".join((figures.frontiers(document), figures.stages(document), pairs))
+    return f"<h2>{html.escape(result.name)}</h2>\n{said}{drawn}\n{body}\n{pictures}\n{_provenance(document)}"
 
 
 def _lists(document: Mapping) -> Iterable[tuple[str, list]]:
@@ -103,7 +126,7 @@ def _lists(document: Mapping) -> Iterable[tuple[str, list]]:
 def _records(records: list[dict]) -> str:
     """A table of what is a plain value in every record."""
     keys = [key for key in records[0] if not any(isinstance(one.get(key), (list, dict)) for one in records)]
-    return _table(keys, [[_text(one.get(key)) for key in keys] for one in records])
+    return _table(keys, [[_text(one.get(key)) for key in keys] for one in records]) if len(keys) > 1 else ""
 
 
 def _pictures(document: Mapping) -> list[str]:
@@ -111,6 +134,7 @@ def _pictures(document: Mapping) -> list[str]:
     pair = document.get("pair")
     if isinstance(pair, dict) and pair.get("picture"):
         named.append(pair["picture"])
+    named += [one["picture"] for one in document.get("classes") or () if isinstance(one, dict) and one.get("picture")]
     return [name for name in named if Path(name).suffix in KINDS]
 
 

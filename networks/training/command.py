@@ -1,6 +1,7 @@
 """The command line that the training programs share. In: argv. Out: parsed options. Trust: heuristic."""
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -17,3 +18,16 @@ def training_parser(module: str, summary: str, default_directory: str | None) ->
 def chosen(only: str) -> tuple[str, ...]:
     """The names of a comma-separated list."""
     return tuple(name.strip() for name in only.split(",") if name.strip())
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where data sets lie."""
+    parser.add_argument("--data", type=Path, default=None, help="data set or folder of them; default: FORMALGR_DATA")
+
+
+def data_place(option: Path | None) -> Path:
+    """The file or folder named by --data or else by FORMALGR_DATA."""
+    place = option or (Path(os.environ["FORMALGR_DATA"]) if "FORMALGR_DATA" in os.environ else None)
+    if place is None:
+        raise FileNotFoundError("no data named: give --data (mnist.npz or its folder) or set FORMALGR_DATA")
+    return place

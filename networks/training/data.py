@@ -16,6 +16,7 @@ from formalgr.experiments.datasets import read_pictures
 
 SPLIT_SEED = 2019  # of the digits' stratified 80/20 split, of halves and of moved copies
 HALVES = ("a", "b")
+MOVED = "moved copies"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def moved_copies(data: Pictures, copies: int = 3) -> Pictures:
     random = torch.Generator().manual_seed(SPLIT_SEED)
     pictures = torch.from_numpy(data.train_x)
     parts = [data.train_x] + [_moved(pictures, random) for _ in range(copies)]
-    told = f"{data.preprocessing}; train part and {copies} moved copies (rotation 20, shear 20 degrees, shift 0.2)"
+    told = f"{data.preprocessing}; train part and {copies} {MOVED} (rotation 20, shear 20 degrees, shift 0.2)"
     return replace(
         data, train_x=np.concatenate(parts), train_y=np.tile(data.train_y, copies + 1), preprocessing=told
     )

@@ -13,6 +13,7 @@ from networks.training.data import Pictures, load_digits_pictures
 from networks.training.family import Family, run_family
 from networks.training.judge import support_vector_judge
 from networks.training.recipes import ClassifierRecipe, GeneratorRecipe, Recipe
+from networks.training.sets import digits_generators
 
 MODULE = "networks.training.digits"
 PIXELS = 64
@@ -20,19 +21,6 @@ PIXELS = 64
 
 def digits_recipes() -> tuple[Recipe, ...]:
     """The recipes of all digits networks, generators first."""
-    generators = [
-        GeneratorRecipe(
-            name=f"g_{label}",
-            label=label,
-            latent=8,
-            hidden=(64, 128),
-            pixels=PIXELS,
-            epochs=1000,
-            batch=32,
-            seed=100 + label,
-        )
-        for label in range(10)
-    ]
     planes = [
         GeneratorRecipe(
             name=f"g_plane_{label}",
@@ -61,7 +49,7 @@ def digits_recipes() -> tuple[Recipe, ...]:
         )
         for name, hidden, seed in (("c_32_32", (32, 32), 201), ("c_128_64", (128, 64), 202))
     ]
-    return (*generators, *planes, *classifiers)
+    return (*digits_generators(), *planes, *classifiers)
 
 
 def write_test_pictures(data: Pictures, folder: Path) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
+import formalgr
 from formalgr.cli.experiment import NAMES
 from formalgr.cli.main import main
+from formalgr.core.budget import Budget, OutOfTime
 from formalgr.core.errors import InputError, UsageError
 from formalgr.experiments.confidence import above_levels, grades_form, sheet, unrecognised
 from formalgr.experiments.continuity import movement
@@ -19,7 +21,16 @@ from formalgr.experiments.dependence import dependence, differing
 from formalgr.experiments.fgsm import steps
 from formalgr.experiments.labelled import labelled, sampled
 from formalgr.experiments.outliers import outliers
-from formalgr.experiments.table import comparisons, generated, on_pictures
+from formalgr.experiments.table import (
+    Finding,
+    changes,
+    comparisons,
+    generated,
+    harder,
+    helped,
+    on_pictures,
+    separation,
+)
 from formalgr.experiments.walk import WalkOptions, walk
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.graph.network import load
@@ -191,6 +202,37 @@ def test_table_finds_the_order_that_is_there(tmp_path):
     assert found["wide", "middle"].difference.lower > 0.0 and found["middle", "same"].p_value == 1.0
 
 
+def test_what_the_paper_concludes_is_confirmed_or_refuted(tmp_path):
+    """On cubes of the stated half-widths; the second set of generators stretches its latents, so that all do worse."""
+    sizes = {"c_standard": 2.0, "c_augmented": 2.5, "c_other": 2.0}
+    columns = []
+    for name, factor in (("plain", 1.0), ("stretched", 1.3)):
+        stretch, samples = chain(2, (factor * np.eye(2), [0.0, 0.0])), {}
+        for classifier, tau in sizes.items():
+            folder = tmp_path / name / classifier
+            samples[classifier] = sampled(study(folder, {1: stretch}, within_cube(2, tau)), 2000, 4)
+        columns.append(generated(name, samples))
+    plain, stretched = (comparisons(column, 1e-3) for column in columns)
+    moved = changes(*columns, 1e-3)
+    assert [(one.column, one.better, one.holds) for one in moved] == [(name, "plain", True) for name in sizes]
+    assert separation(columns[0], plain).finding is Finding.CONFIRMED
+    assert separation(columns[0], plain, apart=False).finding is Finding.REFUTED
+    same = [one for one in plain if {one.better, one.worse} == {"c_standard", "c_other"}]
+    assert separation(columns[0], same).finding is separation(columns[0], same, apart=False).finding is Finding.OPEN
+    assert harder(*columns, moved, ["c_standard", "c_other"]).to_json() == {
+        "claim": "stretched is harder than plain for classifiers trained without augmentation",
+        "finding": "confirmed",
+        "confirm": 2,
+        "oppose": 0,
+        "tests": 2,
+    }
+    assert harder(*reversed(columns), moved, ["c_standard"]).finding is Finding.REFUTED
+    assert helped(columns[1], stretched, [("c_augmented", "c_standard")]).finding is Finding.CONFIRMED
+    assert helped(columns[1], stretched, [("c_standard", "c_augmented")]).finding is Finding.REFUTED
+    both = [("c_augmented", "c_standard"), ("c_other", "c_augmented")]
+    assert helped(columns[1], stretched, both).finding is Finding.MIXED
+
+
 def test_table_on_pictures_counts_ties_as_wrong(tmp_path):
     pixels = np.array([[0.25], [0.5], [0.75]], dtype=np.float32)
     network = chain(1, ([[0.0], [1.0]], [0.0, -0.5]))
@@ -348,3 +390,100 @@ def test_a_class_without_a_generator(name, capsys, tmp_path):
     assert main(words) == 3
     assert "no such file (the generator of class 0)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- limits, interruption, one classifier
+
+
+def test_a_limit_that_is_not_enough_writes_nothing(capsys, monkeypatch, tmp_path):
+    """Without time the first report of progress ends the run; fgsm asks between its radii."""
+    monkeypatch.setattr(Budget, "expired", property(lambda budget: budget.limit_seconds == 7.0))
+    for name in OWN:
+        words = [name, *SMALL.get(name, ["-n", "20", "--class", "3"]), "--timeout", "7", "--out", tmp_path / name]
+        document = run(capsys, *words)
+        assert document["verdict"] == "timeout" and document["experiment"] == name and not (tmp_path / name).exists()
+    assert main(["experiment", "walk", "--timeout", "7", "--exit-code", "--out", str(tmp_path / "walk")]) == 12
+    assert capsys.readouterr().out == "timeout\n"
+
+
+def test_an_interrupted_experiment_leaves_nothing(capsys, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("formalgr.report.panels.animation", interrupted)
+    out = tmp_path / "out"
+    assert main(["experiment", "walk", "-n", "20", "--class", "1", "--steps", "4", "--out", str(out)]) == 130
+    assert "interrupted" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def test_a_classifier_can_be_named_and_only_one(capsys, tmp_path):
+    named = ["--classifier", DIGITS / "c_32_32.onnx", "--class", "3", "-n", "10", "--out", tmp_path / "out"]
+    document = run(capsys, "correctness", *named)
+    assert any(source["path"].endswith("c_32_32.onnx") for source in document["inputs"])
+    assert main(["experiment", "correctness", *map(str, named), "--classifier", "other.onnx"]) == 2
+    assert "experiment table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["walk", "--bound", "0"], "must be"),
+        (["continuity", "--epsilon", "-0.1"], "must be"),
+        (["table", "--epsilon", "nan"], "must be"),
+        (["correctness", "--class", "12"], "class index must be in [0, 9]"),
+        (["confidence", "--grades", "missing.csv"], "missing.csv: cannot be read"),
+        (["fgsm", "--data", "missing"], "missing: no such file or folder"),
+        (["outliers", "missing.toml"], "missing.toml"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_bad_input_is_told_in_one_line(words, told, capsys, tmp_path):
+    out = tmp_path / "out"
+    assert main(["experiment", *words, "-n", "5", "--out", str(out)]) in (2, 3)
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1 and not out.exists()
+
+
+def test_a_radius_of_zero_moves_nothing(capsys, tmp_path):
+    """Epsilon 0: no movement beyond rounding, no picture changes, and no pair is found."""
+    still = run(capsys, "continuity", "-n", "2", "--class", "8", "--epsilon", "0", "--out", tmp_path / "a")
+    assert all(value < 1e-9 for row in still["movement"] for value in row["upper"])
+    scores = run(capsys, "fgsm", "-n", "20", "--epsilon", "0", "--out", tmp_path / "b")["scores"]
+    assert scores[0]["unchanged"]["count"] == 20
+    eights = ["--generator", str(DIGITS / "g_8.onnx"), "--classifier", str(DIGITS / "c_32_32.onnx"), "--class", "8"]
+    assert main(["attack", *eights, "--epsilon", "0", "-n", "20", "--out", str(tmp_path / "c")]) == 0
+    assert "0 realistic adversarial pairs" in capsys.readouterr().out
+    assert not (tmp_path / "c" / "pairs.png").exists() and json.loads((tmp_path / "c" / "pairs.json").read_text())
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def test_python_says_what_the_commands_say(capsys, tmp_path):
+    eights = formalgr.Study({8: str(DIGITS / "g_8.onnx")}, str(DIGITS / "c_128_64.onnx"))
+    shown = run(capsys, "correctness", "-n", "300", "--class", "8", "--out", tmp_path / "a")["classes"]
+    found = formalgr.experiments.global_correctness(eights, samples=300)
+    assert [one.to_json() for one in found.classes] == shown
+    wrong = formalgr.experiments.misclassified(eights, samples=300)
+    assert len(wrong) == found.classes[0].wrong
+    (shares,) = formalgr.experiments.confidence_shares(eights, samples=300).values()
+    assert shares[0].count >= shares[2].count and shares[0].samples == 300
+    (row,) = formalgr.experiments.generator_dependence(eights, eights, samples=300)
+    assert row.p_value == 1.0
+    assert formalgr.experiments.random_walk(eights, 8, steps=5).places.latents.shape == (6, 8)
+    generator = formalgr.load(DIGITS / "g_8.onnx")
+    latent = np.zeros(8, dtype=np.float32)
+    assert 0.0 < formalgr.experiments.generator_movement(generator, latent, 0.1).upper[0] < 1.0
+    (score,) = formalgr.experiments.fgsm_scores(
+        formalgr.load(DIGITS / "c_128_64.onnx"), DIGITS / "test.npz", [0.1], number=50, largest=16.0
+    )
+    assert score.correct.samples == 50 and score.correct.count <= 50
+    (pairs,) = formalgr.experiments.adversarial_pairs(eights, 0.6, samples=100)
+    assert pairs.found and pairs.samples == 100
+    other = formalgr.Study({8: str(DIGITS / "g_8.onnx")}, str(DIGITS / "c_32_32.onnx"))
+    columns, compared = formalgr.experiments.classifier_table({"one": {"a": eights, "b": other}}, samples=50)
+    assert columns[0].name == "one" and len(compared) == 1
+    with pytest.raises(OutOfTime):
+        formalgr.experiments.misclassified(eights, samples=10, timeout_seconds=1e-9)
+    with pytest.raises(AttributeError):
+        _ = formalgr.experiments.missing

@@ -7,7 +7,15 @@ experiments/confidence.
 from pathlib import Path
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -53,7 +61,7 @@ def run(session: Session) -> int:
     session, study = prepared(session, SAMPLES)
     args = session.args
     graded = None if args.grades is None else unrecognised(args.grades, args.alpha)
-    with session.display() as display:
+    with watched(session) as display:
         samples = sampled(study, args.samples, args.seed, display)
     shares = {one.label: above_levels(one, args.alpha) for one in samples}
     values = {f"class {one.label}": one.confidences for one in samples}

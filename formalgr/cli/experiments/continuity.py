@@ -6,7 +6,15 @@ In: Session. Out: movement.png, pixels.png, result.json, table. Trust: as experi
 from fractions import Fraction
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -56,7 +64,7 @@ def run(session: Session) -> int:
     session, study = prepared(session, SAMPLES)
     args = session.args
     found, total = {}, len(study.classes) * len(args.radii)
-    with session.display() as display:
+    with watched(session) as display:
         for label in study.classes:
             graph = study.generator_network(label).graph
             latents = study.prior(label).sample(args.seed, label, 0, args.samples)

@@ -4,7 +4,15 @@ In: Session. Out: table, correctness.png, result.json, exit code. Trust: as expe
 """
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -45,7 +53,7 @@ def run(session: Session) -> int:
     session, study = prepared(session, SAMPLES)
     args = session.args
     delta = 0.05 if args.delta is None else args.delta
-    with session.display() as display:
+    with watched(session) as display:
         found = correctness(sampled(study, args.samples, args.seed, display), delta, args.alpha)
     confidence = percent(1.0 - args.alpha)
     claim = f"for every class at least {percent(1.0 - delta)} of what its generator produces is classified correctly"

@@ -6,7 +6,15 @@ In: Session. Out: difference.png, result.json, table. Trust: as experiments/depe
 from dataclasses import replace
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -56,7 +64,7 @@ def run(session: Session) -> int:
     session, study = prepared(session, SAMPLES)
     args = session.args
     second_session, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)
-    with session.display() as display:
+    with watched(session) as display:
         first = sampled(study, args.samples, args.seed, display)
         second = sampled(other, args.samples, args.seed, display)
     rows = dependence(first, second, args.alpha)

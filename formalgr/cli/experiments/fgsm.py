@@ -73,7 +73,10 @@ def run(session: Session) -> int:
     network = load(args.classifier or digits() / DIGITS_CLASSIFIER)
     every = pictures_of(args)
     taken = steps(network, every.drawn(args.samples, args.seed), args.label_rule)
-    scores = [taken.score(float(Fraction(radius)), args.alpha) for radius in args.radii]
+    scores = []
+    for radius in args.radii:
+        session.budget.check()
+        scores.append(taken.score(float(Fraction(radius)), args.alpha))
     number, clean = len(taken.pictures), taken.score(0.0, args.alpha).correct
     title = f"{args.dataset}: {number} test pictures after one step, bounds at {percent(1.0 - args.alpha)} each"
     drawn = []

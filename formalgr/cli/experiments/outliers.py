@@ -4,7 +4,15 @@ In: Session. Out: outliers.png, result.json, table. Trust: as experiments/outlie
 """
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -39,7 +47,7 @@ def run(session: Session) -> int:
 
     session, study = prepared(session, SAMPLES)
     args = session.args
-    with session.display() as display:
+    with watched(session) as display:
         samples = sampled(study, args.samples, args.seed, display)
     found = outliers(samples)
     tiles = []

@@ -4,7 +4,15 @@ In: Session. Out: walk.gif, strip.png, confidence.png, result.json, table. Trust
 """
 
 from formalgr.cli import options
-from formalgr.cli.experiment import Findings, add_common_arguments, add_model_arguments, finish, prepared, sources_of
+from formalgr.cli.experiment import (
+    Findings,
+    add_common_arguments,
+    add_model_arguments,
+    finish,
+    prepared,
+    sources_of,
+    watched,
+)
 from formalgr.cli.session import Session
 
 DESCRIPTION = """
@@ -57,7 +65,7 @@ def run(session: Session) -> int:
         steps=args.steps, deviation=args.deviation, bound=args.bound, confidence=args.confidence, tries=args.samples
     )
     walks = {}
-    with session.display() as display:
+    with watched(session) as display:
         for done, label in enumerate(study.classes, start=1):
             walks[label] = walk(study, label, args.seed, how)
             display(Tick("walks", len(study.classes), holds=done, note=f"class {label}"))

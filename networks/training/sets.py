@@ -1,0 +1,111 @@
+"""The data sets: how each is loaded, the recipes of its generators, who judges them. Trust: heuristic.
+
+In: a name of SETS, for all but the digits a place. Out: families of networks.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from networks.training.command import add_data, data_place, training_parser
+from networks.training.data import MOVED, Pictures, load_digits_pictures, load_pictures
+from networks.training.family import Family
+from networks.training.judge import Judge, convolutional_judge, support_vector_judge
+from networks.training.models import Step
+from networks.training.recipes import GeneratorRecipe, Recipe
+
+CLASSES = 10
+JUDGE_EPOCHS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set with its gates: accuracy of a classifier on test pictures, share of a generator before the judge.
+
+    `moved_share` is the gate of generators of moved copies, of which the judge recognises fewer as well.
+    """
+
+    name: str
+    pixels: int
+    generators: tuple[GeneratorRecipe, ...]
+    load: Callable[[Path | None], Pictures]
+    make_judge: Callable[[Pictures, Step], Judge]
+    judge_epochs: int
+    accuracy: float
+    share: float
+    moved_share: float
+
+    def family(
+        self, options: argparse.Namespace, recipes: tuple[Recipe, ...], data: Pictures, judged: Pictures
+    ) -> Family:
+        """Networks trained on `data` into options.out, their generators before a judge that was trained on `judged`."""
+        place = "" if self.name == "digits" else " --data DATA"
+        return Family(
+            name=self.name,
+            directory=options.out,
+            data=data,
+            recipes=recipes,
+            command=f"python -m {options.module} --dataset {self.name}{place} --out networks/{self.name}",
+            make_judge=lambda step: self.make_judge(judged, step),
+            judge_epochs=self.judge_epochs,
+            required_accuracy=self.accuracy,
+            required_share=self.moved_share if MOVED in judged.preprocessing else self.share,
+        )
+
+
+def digits_generators() -> tuple[GeneratorRecipe, ...]:
+    """8-64-128-64 for 8x8 pictures, one a class."""
+    shape = {"latent": 8, "hidden": (64, 128), "pixels": 64, "epochs": 1000, "batch": 32}
+    return tuple(GeneratorRecipe(name=f"g_{label}", label=label, seed=100 + label, **shape) for label in range(CLASSES))
+
+
+def picture_generators() -> tuple[GeneratorRecipe, ...]:
+    """10-64-128-784 for 28x28 pictures, one a class."""
+    shape = {"latent": 10, "hidden": (64, 128), "pixels": 784, "epochs": 50, "batch": 64}
+    fit = {"sigma": 0.12, "sliced": 0.1, "compared": 256, "directions": 128}
+    return tuple(
+        GeneratorRecipe(name=f"g_{label}", label=label, seed=300 + label, **shape, **fit) for label in range(CLASSES)
+    )
+
+
+def _pictures(name: str, accuracy: float, share: float, moved_share: float) -> DataSet:
+    return DataSet(
+        name=name,
+        pixels=784,
+        generators=picture_generators(),
+        load=lambda place: load_pictures(data_place(place), name),
+        make_judge=lambda data, step: convolutional_judge(data, step, JUDGE_EPOCHS),
+        judge_epochs=JUDGE_EPOCHS,
+        accuracy=accuracy,
+        share=share,
+        moved_share=moved_share,
+    )
+
+
+SETS = {
+    "digits": DataSet(
+        name="digits",
+        pixels=64,
+        generators=digits_generators(),
+        load=lambda place: load_digits_pictures(),
+        make_judge=support_vector_judge,
+        judge_epochs=1,
+        accuracy=0.93,
+        share=0.9,
+        moved_share=0.75,
+    ),
+    "mnist": _pictures("mnist", 0.96, 0.9, 0.8),
+    "fashion_mnist": _pictures("fashion_mnist", 0.85, 0.6, 0.5),
+}
+"""Fashion-MNIST's shirts and pullovers are hard to tell apart for the judge as well."""
+
+
+def parse(module: str, summary: str, argv: list[str] | None) -> argparse.Namespace:
+    """The options of a program for any data set; `dataset` is one of SETS."""
+    parser = training_parser(module, summary, None)
+    parser.add_argument("--dataset", choices=tuple(SETS), default="digits", help="which data set (default digits)")
+    add_data(parser)
+    options = parser.parse_args(argv)
+    options.module, options.dataset = module, SETS[options.dataset]
+    return options
