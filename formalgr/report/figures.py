@@ -78,9 +78,10 @@ def stages(document: Mapping) -> str:
     times = {
         key: value for key, value in (document.get("seconds") or {}).items() if key != "total" and _positive(value)
     }
-    parts = [_bars(title, rows, unit) for title, rows, unit in (
-        ("decided by", decided, ""), ("seconds in", times, " s")) if rows]
-    return "" if not decided else f"<h3>what each stage settled, and its time</h3>\n<div class=row>{''.join(parts)}</div>"
+    if not decided:
+        return ""
+    drawn = _bars("decided by", decided, "") + (_bars("seconds in", times, " s") if times else "")
+    return f"<h3>what each stage settled, and its time</h3>\n<div class=row>{drawn}</div>"
 
 
 def _positive(value: object) -> bool:
