@@ -40,6 +40,7 @@ from formalgr.report.frontier import frontier_plot
 from formalgr.report.global_certificate import certificate_bytes
 from formalgr.report.global_certificate import write_certificate as _write_certificate
 from formalgr.report.local_certificates import archive_of
+from formalgr.report.notebook import frontiers_html
 from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
@@ -128,6 +129,9 @@ class FrontierCurves:
     def plot(self, path: str | Path) -> Path:
         """Draw the band of every class, all studies in one plot (.svg or .png)."""
         return frontier_plot(path, self.results, self.names)
+
+    def _repr_html_(self) -> str:
+        return frontiers_html(self.results, self.names)
 
     def to_json(self) -> dict:
         """The document that `formalgr global --frontier --json` prints, comparisons of several studies included."""

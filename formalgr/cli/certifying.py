@@ -20,6 +20,7 @@ from formalgr.report import json as report_json
 from formalgr.report import text
 from formalgr.report.certificate import global_document
 from formalgr.report.corollaries import corollary, corollary_sentences, shift_document
+from formalgr.report.explain import study_explained
 from formalgr.report.files import check_folder, write_text
 from formalgr.report.global_certificate import write_certificate
 from formalgr.report.pairs import AdversarialPair, PairMaker, write_pairs
@@ -97,6 +98,8 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     for note in certificate.notes:
         session.hint(f"note: {note}")
     session.hint(f"what I did: {_choices(study, options.local)}")
+    if args.explain:
+        session.hint("\n".join(study_explained(certificate)))
     if folder is not None:
         session.hint(f"wrote {folder / 'result.json'}" + (f", pairs.npz and {picture}" if picture is not None else ""))
     merge_hint(session)

@@ -33,6 +33,7 @@ def add_arguments(parser: options.Parser) -> None:
     options.add_class_option(parser)
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
+    options.add_explain_option(parser)
     options.add_job_options(parser)
     options.add_run_options(parser)
     parser.add_argument(
@@ -56,4 +57,7 @@ def run(session: Session) -> int:
         raise UsageError(f"class index must be in [0, 9] for the digits networks, got {max(labels)}")
     generators = {label: str(folder / f"g_{label}.onnx") for label in labels}
     study = Study(generators, str(folder / f"{args.classifier}.onnx"))
-    return run_study(session, study, args.out, args.out or FOLDER)
+    code = run_study(session, study, args.out, args.out or FOLDER)
+    session.hint("next: your own networks, formalgr global --generator 'g_{class}.onnx' --classifier c.onnx "
+                 "--epsilon 0.05 --delta 0.05 (all options: formalgr global --help)")
+    return code

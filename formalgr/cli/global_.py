@@ -69,6 +69,7 @@ def add_arguments(parser: options.Parser) -> None:
     )
     options.add_effort_options(parser, "limit of the whole run; samples not reached count as unknown")
     options.add_semantics_option(parser)
+    options.add_explain_option(parser)
     options.add_job_options(parser)
     options.add_shard_option(parser)
     options.add_run_options(parser)
@@ -118,6 +119,8 @@ def run(session: Session) -> int:
         if getattr(args, name) is None:
             raise UsageError(f"no {name}: give --{name}, or {name} in the study file")
     session = replace(session, args=args)
+    if args.explain and (args.frontier or mass):
+        raise UsageError("--explain goes with a claim from samples (--epsilon, --delta), or with verify")
     shifted = {args.shift_distance, args.shift_probability, args.shift_ratio} != {None}
     if shifted and (mass or args.frontier or args.export is not None):
         raise UsageError("--shift-distance, -probability and -ratio go with a claim from samples (--epsilon, --delta)")

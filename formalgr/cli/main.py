@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import traceback
+from types import ModuleType
 
 from formalgr import __version__
 from formalgr.cli.options import Parser
@@ -33,6 +34,7 @@ COMMANDS = {
     "info": ("info", "what a network or a property file holds"),
     "supports": ("supports", "what this version can read"),
     "doctor": ("doctor", "is this installation in order?"),
+    "completion": ("completion", "let bash, zsh or fish complete commands and options"),
 }
 """Name of each command, its module in formalgr/cli, and what it does."""
 
@@ -42,14 +44,18 @@ MODES = ("frontier", "mass", "hybrid")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 EXAMPLES = """
-Try:
-  formalgr demo
+First time here:
+  formalgr doctor          is everything installed?
+  formalgr demo            the main job on networks that come with it, about ten seconds
+  formalgr COMMAND --help  what a command does, what its numbers mean, examples
+
+Then:
   formalgr global --generator 'g_{class}.onnx' --classifier c.onnx --epsilon 0.1 --delta 0.05
   formalgr verify network.onnx property.vnnlib --timeout 60
 
 Exit codes: 0 a verdict was printed (any verdict; see --exit-code) | 1 internal error | 2 usage | 3 bad input |
 4 solver or device missing | 5 out of memory | 6 refused, two computations disagree | 130 interrupted.
-`formalgr COMMAND --help` explains a command and its numbers."""
+Tab completion: eval "$(formalgr completion bash)", see `formalgr completion --help`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,27 +113,39 @@ def _run(argv: list[str], budget: Budget) -> int:
         hint = did_you_mean(name, [*COMMANDS, "--version", "--help"])
         hint = f"; did you mean global --{name}?" if name in MODES else hint
         raise UsageError(f"unknown {kind} {name!r}{hint} (commands: {', '.join(COMMANDS)})")
-    module = importlib.import_module(f"formalgr.cli.{COMMANDS[name][0]}")
     words = argv[1:]
     if name == "experiment":
         if not words or words[0] in ("-h", "--help"):
-            print(module.overview())
+            print(_module(name).overview())
             return 0
-        name, module, words = f"{name} {words[0]}", module.chosen(words[0]), words[1:]
-    parser = Parser(prog=f"formalgr {name}", description=module.DESCRIPTION, epilog=module.EPILOG)
-    module.add_arguments(parser)
-    args = parser.parse(words)
+        name, words = f"{name} {words[0]}", words[1:]
+    args = parser_of(name).parse(words)
     _prepare(args.threads)
     limit = getattr(args, "timeout", None)
     session = Session(tuple(argv), args, Budget(limit, start=budget.start) if limit else budget)
     try:
-        return module.run(session)
+        return _module(name).run(session)
     except OutOfTime:
         from formalgr.cli.experiment import out_of_time
 
         return out_of_time(session)
     except KeyboardInterrupt:
         return _fail(f"interrupted{_resume_hint(args)}", 130)
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a command, or of "experiment NAME"."""
+    first, *rest = name.split(" ", 1)
+    module = importlib.import_module(f"formalgr.cli.{COMMANDS[first][0]}")
+    return module.chosen(rest[0]) if rest else module
+
+
+def parser_of(name: str) -> Parser:
+    """The parser of a command, or of "experiment NAME". Raises UsageError for an experiment that is none."""
+    module = _module(name)
+    parser = Parser(prog=f"formalgr {name}", description=module.DESCRIPTION, epilog=module.EPILOG)
+    module.add_arguments(parser)
+    return parser
 
 
 def _resume_hint(args) -> str:

@@ -269,6 +269,15 @@ def add_sample_options(group, samples: int | None = 200) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the samples (default 0)")
 
 
+def add_explain_option(parser: Parser) -> None:
+    """Whether to say why."""
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say on stderr why this stage decided, what the others did, and why something is unknown",
+    )
+
+
 def add_effort_options(parser: Parser, whole: str) -> None:
     """How hard to try: time, memory, solver, required guarantee."""
     group = parser.add_argument_group("effort")

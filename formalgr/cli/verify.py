@@ -53,6 +53,7 @@ def add_arguments(parser: options.Parser) -> None:
     )
     options.add_effort_options(parser, "time limit; when it is reached the verdict is timeout")
     options.add_semantics_option(parser)
+    options.add_explain_option(parser)
     parser.set_defaults(semantics=None)
     options.add_competition_option(parser)
     parser.add_argument("--seed", type=options.seed, default=0, metavar="S", help="seed of the attacks (default 0)")
@@ -177,7 +178,7 @@ def _certified(session: Session, network, property_, effort, display):
 
 
 def _explain(session: Session, outcome, notes: list[str]) -> None:
-    """The guarantee, the stage, and what onnxruntime says, as hints."""
+    """The guarantee, the stage, and what onnxruntime says, as hints; everything where --explain asks."""
     from formalgr.core.verdict import Verdict
     from formalgr.report.words import GUARANTEES, MEANINGS, STAGES
 
@@ -198,3 +199,9 @@ def _explain(session: Session, outcome, notes: list[str]) -> None:
     for note in dict.fromkeys((*outcome.notes, *notes)):
         session.hint(f"note: {note}")
     session.hint(f"seconds: {session.budget.elapsed:.2f}")
+    if session.args.explain:
+        from formalgr.report.explain import explained
+
+        session.hint("\n".join(explained(outcome)))
+    elif outcome.verdict is Verdict.UNKNOWN:
+        session.hint("the same command with --explain says what may help")

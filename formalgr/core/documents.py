@@ -1,4 +1,4 @@
-"""Values as JSON: a value knows that there is a document of it, report/documents.py says what stands in it.
+"""Values as JSON and HTML: a value knows that there is a document of it, report/ says what stands in it.
 
 In: values. Out: documents. Trust: sound (nothing decides here).
 """
@@ -14,8 +14,17 @@ def document(value: object) -> dict:
     raise TypeError(f"{type(value).__name__} has no JSON document")
 
 
+@singledispatch
+def notebook(value: object) -> str:
+    """What a notebook shows of a value, as HTML; known like documents."""
+    raise TypeError(f"{type(value).__name__} has no HTML")
+
+
 class Documented:
-    """A value with a JSON document."""
+    """A value with a JSON document, which notebooks show as HTML."""
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
 
     def to_json(self) -> dict:
         """Plain values (no NaN, no infinity) under the keys that `--json` prints; what a value does not know, such as

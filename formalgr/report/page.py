@@ -89,7 +89,7 @@ def page(results: Sequence[Result]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>formalgr report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>formalgr report</h1>\n"
-        f"{_table(head, short)}\n{timing}\n{_guarantees(results)}\n{sections}\n</body>\n</html>\n"
+        f"{table_html(head, short)}\n{timing}\n{_guarantees(results)}\n{sections}\n</body>\n</html>\n"
     )
 
 
@@ -97,7 +97,7 @@ def _guarantees(results: Sequence[Result]) -> str:
     """What the guarantee levels that occur mean."""
     used = {one.document.get("guarantee") for one in results}
     rows = [[GUARANTEES[level], meaning] for level, meaning in MEANINGS.items() if GUARANTEES[level] in used]
-    return _table(["guarantee", "what it means"], rows) if rows else ""
+    return table_html(["guarantee", "what it means"], rows) if rows else ""
 
 
 def _section(result: Result) -> str:
@@ -105,7 +105,7 @@ def _section(result: Result) -> str:
     said = "".join(f"<p>{html.escape(str(line))}</p>\n" for line in document.get("sentences", ()))
     table = document.get("table")
     if table is not None:
-        body = _table(table["columns"], [[str(cell) for cell in row] for row in table["rows"]])
+        body = table_html(table["columns"], [[str(cell) for cell in row] for row in table["rows"]])
     else:
         tables = [(key, _records(value)) for key, value in _lists(document)]
         body = "\n".join(f"<h3>{html.escape(key)}</h3>\n{records}" for key, records in tables if records)
@@ -126,7 +126,7 @@ def _lists(document: Mapping) -> Iterable[tuple[str, list]]:
 def _records(records: list[dict]) -> str:
     """A table of what is a plain value in every record."""
     keys = [key for key in records[0] if not any(isinstance(one.get(key), (list, dict)) for one in records)]
-    return _table(keys, [[_text(one.get(key)) for key in keys] for one in records]) if len(keys) > 1 else ""
+    return table_html(keys, [[_text(one.get(key)) for key in keys] for one in records]) if len(keys) > 1 else ""
 
 
 def _pictures(document: Mapping) -> list[str]:
@@ -156,10 +156,11 @@ def _provenance(document: Mapping) -> str:
     rows += [["seed", _text(document.get("seed"))], ["seconds", _text(seconds.get("total"))]]
     rows += [[f"version of {name}", str(version)] for name, version in (document.get("versions") or {}).items()]
     rows += [[str(one.get("path")), f"SHA-256 {one.get('sha256')}"] for one in document.get("inputs", ())]
-    return f"<details><summary>provenance</summary>{_table(['what', 'value'], rows)}</details>"
+    return f"<details><summary>provenance</summary>{table_html(['what', 'value'], rows)}</details>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, every cell escaped, no longer than MOST_ROWS."""
     cells = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows[:MOST_ROWS]

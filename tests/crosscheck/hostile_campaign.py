@@ -35,7 +35,7 @@ LARGEST_GROWTH = 2 << 30
 """Bytes by which one file may raise the peak of the process."""
 MEMORY = 4 << 30
 """Limit of a worker's data: what passes it dies here and not the machine."""
-BLOCK = 1000
+BLOCK = 5000
 """Mutants of a worker process and of a line of the journal."""
 
 

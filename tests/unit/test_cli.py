@@ -464,7 +464,7 @@ def test_supports_and_doctor(capsys):
     assert main(["--name"]) == 0 and capsys.readouterr().out == "formalgr\n"
     assert main(["doctor", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["good"] is True and set(document["checks"]) == {"networks", *BACKENDS}
+    assert document["good"] is True and set(document["checks"]) == {"networks", "engine", *BACKENDS}
 
 
 def test_runs_as_a_module_and_survives_a_closed_pipe(tiny):
