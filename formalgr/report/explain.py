@@ -38,6 +38,7 @@ ADVICE = {
     Reason.FLOAT32_DIFFERS: "--semantics real says sat; float32 evaluation seems to round the violation away",
     Reason.TOO_WEAK: "lower --require, or leave more time to the stages that prove more",
     Reason.MEMORY: "raise --memory-limit, use fewer --jobs, or ask about a smaller region",
+    Reason.CRASHED: "raise --memory-limit or use fewer --jobs; one that still crashes is worth a report",
     Reason.ELSEWHERE: "`formalgr merge` joins the ledgers of all shards",
     Reason.INTERRUPTED: "the same command with --out goes on from there",
 }
