@@ -38,7 +38,7 @@ DOORS = {
     "flint": ["core/exact.py", "verify/checker/"],
     "time": ["core/budget.py"],
     "multiprocessing": ["runs/workers.py"],
-    "pickle": ["runs/workers.py", "runs/cluster.py", "solvers/child.py"],  # over pipes between its own processes; never a file
+    "pickle": ["runs/workers.py", "runs/cluster.py", "solvers/child.py"],  # to own processes; never a file
     "ray": ["runs/cluster.py"],
 }
 

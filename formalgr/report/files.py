@@ -12,9 +12,9 @@ from formalgr.core.errors import InputError
 
 
 def write_whole(path: str | Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then put it in place; on any error nothing is left.
+    """Let `write` fill a temporary file beside `path`, then put it in place; on any error the old file stays as it was.
 
-    Missing folders are made. Raises InputError when the place cannot be written.
+    Missing folders are made. Raises InputError when the place cannot be written or the disk is full.
     """
     path = Path(path)
     try:
@@ -27,9 +27,13 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> Path:
     try:
         write(temporary)
         temporary.chmod(0o666 & ~_umask())
+        with temporary.open("rb") as content:
+            os.fsync(content.fileno())  # else a crash of the machine might leave the new name without its content
         temporary.replace(path)
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; name a file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         temporary.unlink(missing_ok=True)
     return path
