@@ -42,6 +42,8 @@ def read_bytes(path: str | Path) -> bytes:
     if os.path.isdir(place):
         raise InputError(f"{place} is a directory; give the .onnx file in it")
     try:
+        if place.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{place} is larger than {LARGEST_FILE} bytes, more than an ONNX file can be")
         data = place.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{place}: no such file; check the path") from None

@@ -200,15 +200,16 @@ def exactly(
 ) -> list[tuple[Outcome, bytes | None]]:
     """Every outcome at the level exact, with the certificate that the checker accepted; UNKNOWN where there is none.
 
-    What is open is tried too, since exact arithmetic closes near ties. A replayed point stays one.
+    What is open is tried too, since exact arithmetic closes near ties. Where the network has no certificates, points
+    that were replayed in exact arithmetic stay.
     """
     try:
         model, found = local_certificates(network, queries, outcomes, budget)
         checker = Checker(model)
         return [raised(outcome, data, checker) for outcome, data in zip(outcomes, found, strict=True)]
     except (ModelError, Unreadable) as error:
-        violated = [outcome.verdict is Verdict.VIOLATED for outcome in outcomes]
-        return [(o if v else too_weak(o, str(error)), None) for o, v in zip(outcomes, violated, strict=True)]
+        exact = [outcome.guarantee is Guarantee.EXACT for outcome in outcomes]
+        return [(o if e else too_weak(o, str(error)), None) for o, e in zip(outcomes, exact, strict=True)]
 
 
 def local_certificates(

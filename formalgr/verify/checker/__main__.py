@@ -5,9 +5,13 @@ In: two files. Out: what is proven, the exit code. Trust: sound.
 
 import gzip
 import sys
+import zlib
 from pathlib import Path
 
 from formalgr.verify.checker import Checker, Rejected, Unreadable
+
+LARGEST = (1 << 31) - 1
+"""Bytes of a model, a protocol buffer holds no more; no certificate is as large."""
 
 
 def main(argv: list[str]) -> int:
@@ -16,16 +20,26 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usage: python -m formalgr.verify.checker CERTIFICATE MODEL.onnx\n")
         return 2
     try:
-        data, model = (Path(name).read_bytes() for name in argv)
-        proven = Checker(gzip.decompress(model) if model[:2] == b"\x1f\x8b" else model).check(data)
+        proven = Checker(_bytes(argv[1], b"\x1f\x8b")).check(_bytes(argv[0]))
     except Rejected as error:
         sys.stderr.write(f"rejected: {error}\n")
         return 6
-    except (Unreadable, OSError) as error:
+    except (Unreadable, OSError, ValueError, EOFError, zlib.error) as error:
         sys.stderr.write(f"unreadable: {error}\n")
         return 3
     sys.stdout.write(f"valid: {proven.sentence}\nassumed: {proven.assumed}\n")
     return 0
+
+
+def _bytes(name: str, packed: bytes | None = None) -> bytes:
+    """What a file holds, unpacked where it starts with `packed`."""
+    with Path(name).open("rb") as file:
+        start = file.read(2)
+        file.seek(0)
+        data = (gzip.open(file) if start == packed else file).read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Unreadable(f"{name} holds more than {LARGEST} bytes")
+    return data
 
 
 if __name__ == "__main__":
