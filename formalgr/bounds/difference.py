@@ -18,7 +18,7 @@ from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.core.arrays import namespace
 from formalgr.core.box import Box
 from formalgr.core.errors import ModelError, UnsupportedOperator
-from formalgr.core.linear import Interval
+from formalgr.core.linear import Interval, LinearForm
 from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.graph.graph import Graph, Node
 from formalgr.operators.activation import Activation
@@ -143,12 +143,10 @@ def difference_graph(graph: Graph, bounds: NodeBounds) -> Graph:
     return Graph(graph.input_shape, tuple(nodes))
 
 
-def largest_changes(graph: Graph, bounds: NodeBounds, moves: Box) -> np.ndarray:
-    """Upper bounds of |f_l(x + d) - f_l(x)| for every output l and d in the boxes `moves`, (batch, outputs)."""
+def growth_forms(graph: Graph, bounds: NodeBounds, moves: Box, rows: Rows) -> LinearForm:
+    """Linear lower bounds over d of rows.matrix . (f(x + d) - f(x)) for d in the boxes `moves`, (batch, rows, inputs).
+
+    rows.bounds must be 0; `bounds` hold at x and at x + d.
+    """
     differences = difference_graph(graph, bounds)
-    found = CrownBounder().node_bounds(differences, moves)
-    unit = np.eye(graph.outputs, dtype=np.float64)
-    rows = Rows(np.concatenate([unit, -unit]), np.zeros(2 * graph.outputs, dtype=np.float64))
-    least = moves.minimum(lower_forms(differences, found, rows))
-    backward = np.maximum(-least[:, : graph.outputs], -least[:, graph.outputs :])
-    return np.minimum(backward, found.output.magnitude.reshape(backward.shape))
+    return lower_forms(differences, CrownBounder().node_bounds(differences, moves), rows)

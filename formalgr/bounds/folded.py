@@ -129,10 +129,13 @@ class Backward:
         own = [f * (size + lost[:, k, None]) + block.radius for k, f in enumerate(self._factors(0))]
         return (inherited + xp.stack(own, axis=2)) * SLACK
 
-    def add(self, block: Block, size, bounds: tuple, reach) -> None:
-        """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes."""
+    def add(self, block: Block, size, bounds: tuple, reach, hinge: Hinges | None = None) -> None:
+        """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes.
+
+        hinge: what holds of the units; None: they are min(max(row, 0), cap).
+        """
         xp = namespace(size)
-        hinge = hinges(*bounds, block.cap)
+        hinge = hinges(*bounds, block.cap) if hinge is None else hinge
         factors = self._factors(block.rows)
         offset, slope = hinge.upper_offset, xp.maximum(hinge.lower_slope, hinge.upper_slope)
         if hinge.lower_offset is not None:

@@ -13,27 +13,39 @@ from formalgr.core.errors import UsageError
 
 DESCRIPTION = """
 Global robustness of Katz et al. 2017 on a domain D: do all x, x' of D with ||x - x'|| <= delta (L-infinity) give
-outputs that differ by less than epsilon, each of them? What is printed is a bracket of the largest change."""
+outputs that differ by less than epsilon, each of them? What is printed is a bracket of the largest change. With
+--margin: of the largest margin of a label at an input that has one without that label within delta."""
 
 EPILOG = """
 what the numbers mean
   bracket  lower .. upper: some pair changes an output by `lower` or more (it was replayed), none by more than `upper`
            (proven); it narrows with time, and both ends always hold
-  with --epsilon: unsat when the upper end is below it, sat when the lower end reaches it, else unknown
+  --epsilon: unsat when the upper end is below it, sat when the lower end reaches it, else unknown
+  --margin:  an input of D with a margin above `upper` keeps its label on its whole ball, as far as D reaches
+  --generator: D is a box of latents, and pairs are latents: what is compared are the images of close latents
 
 examples
   formalgr twin network.onnx --domain property.vnnlib --delta 0.01
-  formalgr twin network.onnx --domain=-2,2 --delta 0.05 --epsilon 1 --timeout 60 --json"""
+  formalgr twin network.onnx --domain=-2,2 --delta 0.05 --epsilon 1 --timeout 60 --json
+  formalgr twin --generator g_3.onnx --classifier c.onnx --domain=-3,3 --delta 0.1 --margin 3"""
 
 
 def add_arguments(parser: options.Parser) -> None:
     """Declare the options."""
-    parser.add_argument("network", metavar="NET.onnx", help="the network, also .gz")
+    parser.add_argument("network", nargs="*", metavar="NET.onnx", help="the network, also .gz")
+    group = parser.add_argument_group("a classifier on what a generator produces, instead of one network")
+    group.add_argument("--generator", metavar="FILE", help="ONNX file of the generator")
+    group.add_argument("--classifier", metavar="FILE", help="ONNX file of the classifier")
+    group.add_argument("--between", metavar="SPEC", help="what happens between them (see `formalgr compose --help`)")
     parser.add_argument(
         "--domain", required=True, metavar="D", help="a property whose input box is the domain, or LOW,HIGH for all"
     )
     parser.add_argument("--delta", type=options.radius, required=True, metavar="D", help="largest distance of a pair")
     parser.add_argument("--epsilon", type=options.radius, metavar="E", help="decide whether every change is below E")
+    parser.add_argument("--margin", type=int, metavar="LABEL", help="the largest margin of this label that is broken")
+    parser.add_argument(
+        "--label-rule", choices=("argmax", "argmin"), default="argmax", help="which output names the label"
+    )
     parser.add_argument(
         "--tolerance", type=options.share, default=0.1, metavar="T", help="relative width wanted (default 0.1)"
     )
@@ -44,18 +56,22 @@ def add_arguments(parser: options.Parser) -> None:
 
 def run(session: Session) -> int:
     """Bracket, print."""
-    from formalgr.graph.network import load
     from formalgr.report import json as report_json
     from formalgr.verify.options import VerifyOptions
-    from formalgr.verify.twin import TwinOptions, change_bracket
+    from formalgr.verify.twin import TwinOptions, change_bracket, margin_bracket
 
     args = session.args
     epsilon = None if args.epsilon is None else Fraction(args.epsilon)
-    settings = TwinOptions(tolerance=args.tolerance, epsilon=epsilon, local=VerifyOptions(seed=args.seed))
-    network = load(args.network, keep_softmax=True)
+    local = VerifyOptions(seed=args.seed)
+    settings = TwinOptions(tolerance=args.tolerance, epsilon=epsilon, label_rule=args.label_rule, local=local)
+    network = _network(args)
     domain, sources = _domain(args.domain, network.graph.inputs)
     with session.display() as display:
-        found = change_bracket(network, domain, args.delta, settings, session.budget, display)
+        how = (domain, args.delta, settings, session.budget, display)
+        if args.margin is None:
+            found = change_bracket(network, *how)
+        else:
+            found = margin_bracket(network, args.margin, *how)
     word = "unknown"
     if epsilon is not None:
         word = "unsat" if found.upper < epsilon else "sat" if found.lower >= epsilon else "unknown"
@@ -65,9 +81,27 @@ def run(session: Session) -> int:
         )
         session.result(report_json.text(_document(found, word if epsilon is not None else None, provenance)))
     else:
-        session.result(_text(found, word if epsilon is not None else None))
-    session.hint(f"{found.parts} parts of the domain, {session.budget.elapsed:.1f} s")
+        session.result(_text(found, word if epsilon is not None else None, args.margin))
+    work = f"{found.parts} parts of the domain, {found.programs} linear programs"
+    session.hint(f"{work}, {session.budget.elapsed:.1f} s")
     return session.exit_code(word if epsilon is not None else "certified" if found.reason is None else "unknown")
+
+
+def _network(args):
+    """The one network, or the classifier after the generator. Raises UsageError for more or less."""
+    from formalgr.graph.compose import compose
+    from formalgr.graph.network import load
+
+    pair = args.generator, args.classifier
+    if args.network and any(pair):
+        raise UsageError("give one network, or --generator and --classifier, not both")
+    if len(args.network) > 1:
+        raise UsageError(f"twin asks about two copies of one network, got {len(args.network)}: {args.network}")
+    if args.network:
+        return load(args.network[0], keep_softmax=args.margin is None)
+    if not all(pair):
+        raise UsageError("no network: give NET.onnx, or both --generator and --classifier")
+    return compose(load(args.generator), load(args.classifier), args.between)
 
 
 def _domain(text: str, inputs: int):
@@ -109,17 +143,20 @@ def _document(found, word: str | None, provenance) -> dict:
         "pair": pair,
         "why": None if found.reason is None else found.reason.value,
         "parts": found.parts,
+        "programs": found.programs,
         "seconds": {"total": provenance.seconds},
         **provenance.keys(),
     }
 
 
-def _text(found, word: str | None) -> str:
+def _text(found, word: str | None, margin: int | None) -> str:
     scale = 10**6
     ends = f"{math.floor(found.lower * scale) / scale:.6f} .. {math.ceil(found.upper * scale) / scale:.6f}"
     lines = [] if word is None else [word]
-    lines.append(f"largest change of an output: {ends}")
+    asked = "largest change of an output" if margin is None else f"largest margin of label {margin} that is broken"
+    lines.append(f"{asked}: {ends}")
     if found.first is not None:
-        lines.append(f"output {found.label} changes most, between")
+        told = f"output {found.label} changes most" if margin is None else f"output {found.label} takes over"
+        lines.append(f"{told}, between")
         lines += [" ".join(f"{float(x):.9g}" for x in point) for point in (found.first, found.second)]
     return "\n".join(lines)

@@ -107,6 +107,15 @@ class WarmLp:
             answer = self._run(budget)
         return answer
 
+    def multipliers(self) -> np.ndarray:
+        """The dual values of the rows at the last solution: >= 0 for lower limits, <= 0 for upper ones."""
+        return np.array(self._solver.getSolution().row_dual, dtype=np.float64)
+
+    def ray(self) -> np.ndarray | None:
+        """Multipliers of the rows that shall prove the last limits infeasible, None where HiGHS has none."""
+        _, known, values = self._solver.getDualRay()
+        return np.array(values, dtype=np.float64) if known else None
+
     def _run(self, budget: Budget) -> Answer:
         solver = self._solver
         solver.setOptionValue("time_limit", solver.getRunTime() + budget.remaining)

@@ -1,63 +1,68 @@
 """How far an output can change between two inputs of a domain that lie close together, as a bracket at any time.
 
-In: Network, domain, delta. Out: ChangeBracket. Trust: sound (the lower end is a replayed pair, the upper end the
-largest of bounds over parts that cover the domain).
+In: Network, domain, delta. Out: PairBracket. Trust: sound (the lower end is a replayed pair, the upper end the
+largest of bounds over parts that cover all pairs).
 
 Katz et al. 2017 (Towards Proving the Adversarial Robustness of Deep Neural Networks): a network is (delta,
 epsilon)-globally robust on D when |f_l(x) - f_l(x')| < epsilon for all outputs l and all x, x' of D with
-||x - x'||_inf <= delta. The difference d = x' - x is a variable of its own: over a part of all (x, d) every activation
-of both copies has a range, and the change is bounded as a network of d (bounds/difference). The parts with the largest
-bounds are halved; where units become stable their difference becomes exact. Pairs come from attacks on the two copies
-as one network (graph/product). x and x' may be exchanged: one sign suffices for them.
+||x - x'||_inf <= delta. The difference d = x' - x is a variable of its own (search/pair_search.py). Pairs come from
+attacks on the two copies as one network (graph/product) and from the search. x and x' may be exchanged: one sign
+suffices for them. The same search brackets the largest margin of a label that a pair breaks (search/aims.py).
 """
 
-import heapq
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
+from formalgr.attacks.gradient import gradient
 from formalgr.attacks.replay import Replayer
-from formalgr.bounds.difference import largest_changes
 from formalgr.core.box import RationalBox, inward_float32, outward
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError, Unbounded, UsageError
-from formalgr.core.linear import Interval
+from formalgr.core.errors import ModelError, NumericalError, Unbounded, UsageError
 from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.rounding import nearest_up
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Guarantee, Reason
 from formalgr.graph.network import Network
 from formalgr.graph.product import product
 from formalgr.graph.wiring import Wiring
-from formalgr.search.choose import bounder_of
+from formalgr.search.aims import Aim, Margin, growth_of_outputs, margin_of
+from formalgr.search.pair_search import PairSearch
 from formalgr.spec.query import Query
-from formalgr.spec.robustness import radius_of
-from formalgr.spec.unsafe import Polytope, UnsafeSet
+from formalgr.spec.robustness import radius_of, wrong_label
 from formalgr.verify.options import VerifyOptions
 
 NUDGE = Fraction(1, 2**30)
-"""The change of a pair is measured in floats and then replayed: asked for a little less, so that a rounding does not
-keep the replay from confirming it."""
+"""A pair is measured in floats and then replayed: asked for a little less, so that a rounding does not keep the replay
+from confirming it."""
 
-BATCH = 32
-"""Parts that are halved at once."""
+SPARE = 1e-12
+"""Parts are settled this share below what the tolerance allows, so that no rounding leaves the bracket too wide."""
 
-ATTACK_SHARE = 0.25
+ATTACK_SHARE = 0.1
 """Of the time, what attacks may take."""
+
+STEPS_BEFORE_ATTACK = 8
+"""Steps of the search before the attack: they show good pairs themselves, and easy questions end with them."""
+
+ATTEMPTS = 12
+"""Attacks on a margin: after a hit halfway up to the bound, after a miss halfway down to the best pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOptions:
-    """Brackets no wider than `tolerance` times their upper end, from at most `parts` parts of the domain.
+    """Brackets no wider than `tolerance` times their upper end, from at most `parts` parts and linear programs.
 
-    With `epsilon` the bracket need only decide whether every change is below it.
+    With `epsilon` the bracket need only decide whether every change is below it, however wide it is. `label_rule`:
+    which output is the label of a margin. Raises UsageError for a tolerance outside (0, 1).
     """
 
     tolerance: float = 0.1
     epsilon: Fraction | None = None
-    parts: int = 1 << 20
+    label_rule: str = "argmax"
+    parts: int = 1 << 24
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
     def __post_init__(self):
@@ -66,10 +71,13 @@ class TwinOptions:
 
 
 @dataclass(frozen=True)
-class ChangeBracket:
-    """lower <= largest change of an output <= upper; `first` and `second` are a pair whose output `label` changes by
-    at least `lower` (None where no change was found). `reason` says why the bracket is wider than asked, None when it
-    is not; `parts` counts the parts of the domain that were bounded."""
+class PairBracket:
+    """lower <= the aim <= upper: the largest change of an output, or the largest margin that is broken.
+
+    `first` and `second` are a pair that shows `lower` by output `label`, the one that changes or that takes over (None
+    where no pair was found). `reason` says why the bracket is wider than asked, None when it is not; `parts` counts the
+    parts of the domain that were bounded, `programs` the linear programs.
+    """
 
     lower: Fraction
     upper: Fraction
@@ -78,6 +86,7 @@ class ChangeBracket:
     second: tuple[Fraction, ...] | None
     reason: Reason | None
     parts: int
+    programs: int
     guarantee: Guarantee = Guarantee.FLOAT_SOUND
 
 
@@ -88,164 +97,170 @@ def change_bracket(
     options: TwinOptions | None = None,
     budget: Budget | None = None,
     progress: Progress = silent,
-) -> ChangeBracket:
-    """The bracket over all pairs of the domain at most `delta` apart; a spent budget leaves the best one so far.
+) -> PairBracket:
+    """The largest change of an output over all pairs of the domain at most `delta` apart; a spent budget leaves the
+    best bracket so far.
 
     Raises UsageError for delta 0 or an empty domain, ModelError when the domain does not fit the network or an operator
-    is neither linear nor an activation, Unbounded when an output has no finite bounds.
+    is neither linear, nor an activation, nor a maximum, Unbounded when an output has no finite bounds.
     """
-    twin = _Twin(network, domain, radius_of(delta), options or TwinOptions(), budget or Budget())
-    twin.attack()
+    return _bracket(network, domain, delta, growth_of_outputs(network.graph.outputs), (options, budget, progress))
+
+
+def margin_bracket(
+    network: Network,
+    label: int,
+    domain: RationalBox,
+    delta: float | str | Fraction,
+    options: TwinOptions | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> PairBracket:
+    """The largest margin of the label at a point of the domain that has one without the label within `delta`, there.
+
+    A point of the domain whose margin (its output minus the largest other one) exceeds the upper end keeps the label on
+    its whole closed ball, as far as the domain reaches. Raises like change_bracket, UsageError for an unknown label.
+    """
+    rule = (options or TwinOptions()).label_rule
+    wrong_label(label, network.scores, rule)  # refuses labels and rules that there are not
+    aim = margin_of(label, network.graph.outputs, rule)
+    return _bracket(network, domain, delta, aim, (options, budget, progress))
+
+
+def _bracket(network: Network, domain: RationalBox, delta: float | str | Fraction, aim: Aim, how: tuple) -> PairBracket:
+    options, budget, progress = how
+    twin = _Twin(network, domain, radius_of(delta), aim, options or TwinOptions(), budget or Budget())
+    steps = 0
     while twin.refine():
+        steps += 1
+        if steps == STEPS_BEFORE_ATTACK:
+            twin.attack()
         ends = f"{float(twin.lower):.4g} .. {float(twin.upper):.4g}"
-        progress(Tick("parts", twin.options.parts, twin.bounded, note=ends))
+        progress(Tick("parts", twin.options.parts, twin.work, note=ends))
     return twin.bracket()
 
 
 class _Twin:
-    """Both ends as they move, and the parts of all (x, d) with their bounds, the largest first."""
+    """Both ends as they move."""
 
-    def __init__(self, network: Network, domain: RationalBox, delta: Fraction, options: TwinOptions, budget: Budget):
+    def __init__(self, network: Network, domain: RationalBox, delta: Fraction, aim: Aim, options: TwinOptions, budget):
         if domain.inputs != network.graph.inputs:
             raise ModelError(f"the domain bounds {domain.inputs} inputs, network takes {network.graph.inputs}")
         if domain.empty or delta == 0:
             raise UsageError("the domain is empty: it has no pairs" if domain.empty else "delta must be > 0")
-        self.network, self.domain, self.options, self.budget = network, domain, options, budget
-        self.outputs = network.graph.outputs
+        self.network, self.domain, self.aim, self.options, self.budget = network, domain, aim, options, budget
         self.pairs = product([network, network], _differences(domain.inputs))
         reach = [min(delta, high - low) for low, high in zip(domain.lower, domain.upper, strict=True)]
         self.box = RationalBox((*domain.lower, *(-r for r in reach)), (*domain.upper, *reach))
         self.replayer = Replayer(self.pairs)
-        self.bounder = bounder_of(network.graph, options.local.branch.memory_bytes)
-        self.lower, self.found, self.bounded = Fraction(0), None, 0
-        self.stack: list[tuple[float, int, RationalBox]] = []
-        self._push([(self.box, math.inf)])
+        memory = options.local.branch.memory_bytes
+        self.search = PairSearch(network.graph, outward([domain]), nearest_up(delta), aim, memory)
+        self.lower, self.found = Fraction(0), None
 
-    def _copies(self, part: RationalBox) -> tuple[RationalBox, RationalBox, RationalBox]:
-        """Where x, x' = x + d and d lie for (x, d) in the part and x' in the domain; empty where there is no x'."""
-        inputs = self.domain.inputs
-        first = RationalBox(part.lower[:inputs], part.upper[:inputs])
-        low, high = (tuple(map(sum, zip(e[:inputs], e[inputs:], strict=True))) for e in (part.lower, part.upper))
-        second = self.domain.within(low, high)
-        least = [a - b for a, b in zip(second.lower, first.upper, strict=True)]
-        most = [b - a for a, b in zip(first.lower, second.upper, strict=True)]
-        return first, second, RationalBox(part.lower[inputs:], part.upper[inputs:]).within(least, most)
-
-    def _push(self, parts: list[tuple[RationalBox, float]]) -> None:
-        """Bound the changes over parts of all (x, d); they are no larger than those over the part each comes from.
-
-        By sectors of the difference, and by the outputs of the copies alone, which is better where d hardly varies.
-        """
-        graph = self.network.graph
-        copies = [(*self._copies(part), part, bound) for part, bound in parts]
-        copies = [one for one in copies if not one[1].empty]
-        if not copies:
-            return
-        firsts, seconds, moves, parts, known = zip(*copies, strict=True)
-        hulls = [
-            RationalBox(tuple(map(min, a.lower, b.lower)), tuple(map(max, a.upper, b.upper)))
-            for a, b in zip(firsts, seconds, strict=True)
-        ]
-        bounds = self.bounder.node_bounds(graph, outward(hulls))
-        sectors = largest_changes(graph, bounds, outward(moves))
-        here, there = (self._outputs(boxes) for boxes in (firsts, seconds))
-        apart = np.maximum(there.upper - here.lower, here.upper - there.lower)
-        worst = np.max(np.minimum(sectors, np.nextafter(apart, np.inf)), axis=1)
-        if not np.all(np.isfinite(worst)):
-            raise Unbounded("an output has no finite bounds over the domain; give a smaller one")
-        for part, before, after in zip(parts, known, worst.tolist(), strict=True):
-            self.bounded += 1
-            heapq.heappush(self.stack, (-min(before, after), self.bounded, part))
-
-    def _outputs(self, boxes: Sequence[RationalBox]) -> Interval:
-        """Bounds of the outputs over boxes of inputs, (batch, outputs)."""
-        graph = self.network.graph
-        return self.bounder.node_bounds(graph, outward(boxes)).output.reshape((self.outputs,))
+    @property
+    def work(self) -> int:
+        """Parts bounded and programs solved."""
+        return self.search.bounded + self.search.solved
 
     @property
     def upper(self) -> Fraction:
         """The largest bound of all parts."""
-        return Fraction(max(0.0, -self.stack[0][0]))
+        return Fraction(max(0.0, self.search.upper))
 
-    def unsafe(self, epsilon: Fraction, labels: Iterable[int]) -> UnsafeSet:
-        """Output l of the second copy is at least epsilon above that of the first, for one of the labels."""
-        polytopes = []
-        for label in labels:
-            row = [Fraction(0)] * (2 * self.outputs)
-            row[label], row[self.outputs + label] = Fraction(1), Fraction(-1)
-            polytopes.append(Polytope((tuple(row),), (-epsilon,), (False,)))
-        return UnsafeSet(tuple(polytopes), 2 * self.outputs)
-
-    def attack(self) -> None:
-        """Gradient ascent on the change of every output."""
-        random, box = named_generator(self.options.local.seed, "twin"), inward_float32([self.box])
-        budget = self.budget.within(ATTACK_SHARE * self.budget.remaining)
-        for label in range(self.outputs):
-            if budget.expired:
-                break
-            unsafe = self.unsafe(2 * self.upper + 1, [label])  # out of reach: the attack gets as near as it can
-            best = self.options.local.pgd.run(self.pairs.graph, box, unsafe, random, budget)
-            self.learn([Fraction(x) for x in best.points[0].tolist()])
-
-    def learn(self, point: Sequence[Fraction]) -> None:
-        """Take the pair of a point (x, d), pulled into the domain, as the lower end if it is a better one."""
-        inputs = self.domain.inputs
-        first = self.domain.project(point[:inputs])
-        second = self.domain.project([x + d for x, d in zip(first, point[inputs:], strict=True)])
-        first = self.domain.project([y - d for y, d in zip(second, point[inputs:], strict=True)])
-        scores = self.network.graph.evaluate(np.array([first, second], dtype=np.float64))
-        change = scores[1] - scores[0]
-        label = int(np.argmax(np.abs(change)))
-        if change[label] < 0.0:
-            first, second = second, first
-        size = Fraction(abs(float(change[label]))) * (1 - NUDGE)
-        if size <= self.lower:
-            return
-        coordinates = (*first, *(b - a for a, b in zip(first, second, strict=True)))
-        replayed = self.replayer.replay(Query(self.box, self.unsafe(size, [label])), coordinates)
-        if replayed is not None:
-            self.lower, self.found = size, (label, replayed)
+    @property
+    def enough(self) -> float:
+        """A bound that needs no more work."""
+        epsilon = self.options.epsilon
+        wanted = float(self.lower) / (1.0 - self.options.tolerance) if epsilon is None else float(epsilon)
+        return wanted * (1.0 - SPARE)
 
     @property
     def narrow(self) -> bool:
         """Whether the bracket is as narrow as asked, or decides what is asked."""
         epsilon = self.options.epsilon
-        if epsilon is not None and (self.upper < epsilon or self.lower >= epsilon):
-            return True
+        if epsilon is not None:
+            return self.upper < epsilon or self.lower >= epsilon
         return self.upper - self.lower <= Fraction(self.options.tolerance) * self.upper
 
     def refine(self) -> bool:
-        """Halve the parts with the largest bounds along their widest axes; False when it is enough, or too much."""
-        if self.narrow or self.budget.expired or self.bounded >= self.options.parts:
+        """One step of the search; False when it is enough, or too much."""
+        started = self.search.bounded > 0
+        if started and (self.narrow or self.budget.expired or self.work >= self.options.parts or not self.search.open):
             return False
-        halves = []
-        for _ in range(min(len(self.stack), BATCH)):
-            bound, _, part = heapq.heappop(self.stack)
-            widths = [high - low for low, high in zip(part.lower, part.upper, strict=True)]
-            axis = max(range(len(widths)), key=widths.__getitem__)
-            middle = part.lower[axis] + widths[axis] / 2
-            halves += [(_cut(part, end, axis, middle), -bound) for end in ("lower", "upper")]
-        self._push(halves)
+        try:
+            first, moves = self.search.step(self.enough, self.budget)
+        except NumericalError as error:
+            raise Unbounded("an output has no finite bounds over the domain; give a smaller one") from error
+        self.learn_best(first, moves)
         return True
 
-    def bracket(self) -> ChangeBracket:
+    def attack(self) -> None:
+        """Gradient ascent on every row of the aim."""
+        random, box = named_generator(self.options.local.seed, "twin"), inward_float32([self.box])
+        budget, rows = self.budget.within(ATTACK_SHARE * self.budget.remaining), range(len(self.aim.matrix))
+        attempts = [[row] for row in rows] if not isinstance(self.aim, Margin) else [list(rows)] * ATTEMPTS
+        most = self.upper
+        for rows in attempts:
+            if budget.expired or self.narrow:
+                break
+            # a change is asked for out of reach, so that the attack gets as near as it can
+            value = (self.lower + most) / 2 if isinstance(self.aim, Margin) else 2 * self.upper + 1
+            unsafe, before = self.aim.reached_by(value, rows), self.lower
+            best = self.options.local.pgd.run(self.pairs.graph, box, unsafe, random, budget)
+            self.learn_best(*np.split(best.points, 2, axis=1))
+            most = value if self.lower == before else self.upper
+
+    def learn_best(self, first: np.ndarray, moves: np.ndarray) -> None:
+        """Take the best of the pairs (x, x + d), pulled into the domain, as the lower end if it is a better one."""
+        low, high = (np.array([float(x) for x in end]) for end in (self.domain.lower, self.domain.upper))
+        first = np.clip(first, low, high)
+        if isinstance(self.aim, Margin):
+            first = np.clip(np.concatenate([first, self.broken(first)]), low, high)
+            moves = np.concatenate([moves, moves])
+        second = np.clip(first + moves, low, high)
+        first = np.clip(second - moves, low, high)
+        ends = [np.concatenate(pair) for pair in ((first, second), (second, first))]
+        outputs = [self.network.graph.evaluate(end).reshape(len(end), -1) for end in ends]
+        values, rows = self.aim.values(*outputs)
+        best = int(np.argmax(values)) if len(values) else 0
+        if len(values) and np.isfinite(values[best]):
+            self.learn(ends[0][best].tolist(), ends[1][best].tolist(), Fraction(float(values[best])), int(rows[best]))
+
+    def broken(self, points: np.ndarray) -> np.ndarray:
+        """The points moved to just where the row that is nearest to 0 changes its sign, by its gradient."""
+        graph = self.network.graph
+        values = graph.values(points)
+        rows = values[-1].reshape(len(points), -1) @ self.aim.matrix.T
+        row = np.argmin(rows, axis=1)
+        slope = gradient(graph, values, self.aim.matrix[row])
+        size = np.sum(np.abs(slope), axis=1)
+        step = rows[np.arange(len(row)), row] * (1.0 + 1e-6) / np.where(size > 0.0, size, np.inf)
+        return points - np.where(step > 0.0, step * (1.0 + 1e-9) + 1e-12, 0.0)[:, None] * np.sign(slope)
+
+    def learn(self, first: Sequence[float], second: Sequence[float], value: Fraction, row: int) -> None:
+        """Take the pair as the lower end if a replay confirms that it is a better one."""
+        value *= 1 - NUDGE
+        if value <= self.lower:
+            return
+        exact, other = self.domain.project(first), self.domain.project(second)
+        coordinates = (*exact, *(b - a for a, b in zip(exact, other, strict=True)))
+        replayed = self.replayer.replay(Query(self.box, self.aim.reached_by(value, [row])), coordinates)
+        if replayed is not None:
+            self.lower, self.found = value, (self.aim.names[row], replayed)
+
+    def bracket(self) -> PairBracket:
         """The value for the caller."""
         reason = None
         if not self.narrow:
-            reason = Reason.BRANCH_LIMIT if self.bounded >= self.options.parts else Reason.TIMEOUT
+            reason = Reason.TIMEOUT if self.budget.expired else Reason.BRANCH_LIMIT
+            reason = reason if self.search.open else Reason.NUMERICS
+        work = self.search.bounded, self.search.solved
         if self.found is None:
-            return ChangeBracket(self.lower, self.upper, None, None, None, reason, self.bounded)
+            return PairBracket(self.lower, self.upper, None, None, None, reason, *work)
         (label, replayed), inputs = self.found, self.domain.inputs
         first, difference = replayed.point[:inputs], replayed.point[inputs:]
         second = tuple(x + d for x, d in zip(first, difference, strict=True))
-        return ChangeBracket(self.lower, self.upper, label, first, second, reason, self.bounded)
-
-
-def _cut(box: RationalBox, end: str, axis: int, value: Fraction) -> RationalBox:
-    """The box with another lower or upper end on one axis."""
-    ends = list(getattr(box, end))
-    ends[axis] = value
-    return replace(box, **{end: tuple(ends)})
+        return PairBracket(self.lower, self.upper, label, first, second, reason, *work)
 
 
 def _differences(inputs: int) -> Wiring:
