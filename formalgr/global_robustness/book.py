@@ -79,7 +79,7 @@ class Book:
                 self._counts[earlier.verdict] -= 1
             self.known[key] = record.after(earlier)
             self._counts[record.verdict] += 1
-            if record.verdict is not Verdict.UNKNOWN:
+            if self._ledger is not None and record.verdict is not Verdict.UNKNOWN:
                 decided[f"{record.label}/{record.index}"] = self.known[key].to_json()
         if self._ledger is not None:
             self._ledger.put("sample", decided)

@@ -5,8 +5,7 @@ In: Study, eps, sample indices. Out: SampleRecord. Trust: sound (records repeat 
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
 import numpy as np
@@ -81,9 +80,9 @@ class SampleRecord:
 
     def to_json(self) -> dict:
         """Plain values; `from_json` gives the record back."""
-        body = asdict(self)
-        names = {name: getattr(self, name) for name in ("verdict", "guarantee", "stage", "reason")}
-        body.update({name: None if value is None else value.name for name, value in names.items()})
+        body = {name: getattr(self, name) for name in _NAMES}
+        for name in ("verdict", "guarantee", "stage", "reason"):
+            body[name] = None if body[name] is None else body[name].name
         body["witness"] = None if self.witness is None else list(self.witness)
         return body
 
@@ -107,6 +106,9 @@ class SampleRecord:
         if earlier is None or not earlier.stage_seconds:
             return self
         return replace(self, stage_seconds=dict(Counter(earlier.stage_seconds) + Counter(self.stage_seconds)))
+
+
+_NAMES = tuple(one.name for one in fields(SampleRecord))
 
 
 def unfinished(unit: Unit, reason: Reason) -> list[SampleRecord]:
@@ -150,25 +152,25 @@ def check_latents(
     network, unsafe = study.composed(unit.label), study.unsafe(unit.label)
     queries = [Query(latent_ball(latent, epsilon), unsafe) for latent in latents]
     outcomes = verify_batch(network, queries, options, unit.budget)
-    wrong = _proven_wrong(network, [Query(latent_ball(latent, 0), unsafe) for latent in latents])
+    wrong = _proven_wrong(network, unsafe, latents)
     return [
         _record(unit.label, index, outcome, k in wrong)
         for k, (index, outcome) in enumerate(zip(unit.indices, outcomes, strict=True))
     ]
 
 
-def _proven_wrong(network: Network, points: Sequence[Query]) -> set[int]:
-    """Positions of the single points whose outputs are unsafe beyond any rounding; all share one unsafe set."""
-    unsafe, replayer = points[0].unsafe, Replayer(network)
-    boxes = outward([query.box for query in points])
-    suspects = np.nonzero(unsafe.excess(network.graph.evaluate(boxes.center)) <= 0.0)[0].tolist()
+def _proven_wrong(network: Network, unsafe: UnsafeSet, latents: np.ndarray) -> set[int]:
+    """Positions of the latents (number, latent) whose own outputs are unsafe beyond any rounding."""
+    points = latents.astype(np.float64)
+    suspects = np.nonzero(unsafe.excess(network.graph.evaluate(points)) <= 0.0)[0].tolist()
     if not suspects:
         return set()
-    surely = surely_wrong(network, unsafe, boxes[np.array(suspects)])
+    queries, replayer = [Query(latent_ball(points[k], 0), unsafe) for k in suspects], Replayer(network)
+    surely = surely_wrong(network, unsafe, outward([query.box for query in queries]))
     return {
         k
-        for k, sure in zip(suspects, surely.tolist(), strict=True)
-        if sure or replayer.replay(points[k], points[k].box.lower) is not None
+        for k, query, sure in zip(suspects, queries, surely.tolist(), strict=True)
+        if sure or replayer.replay(query, query.box.lower) is not None
     }
 
 
