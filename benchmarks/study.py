@@ -1,0 +1,204 @@
+"""The study of record: the source papers' experiments on MNIST and Fashion-MNIST, in one command that can be resumed.
+
+    python -m benchmarks.study --data DATA --out DIR [--networks DIR] [--scale 1.0] [--limit 3600]
+
+Every piece is a `formalgr` command with a folder of its own in DIR; pieces that are there already, made by the same
+command, are kept. Networks that are not shipped are taken from --networks; pieces without theirs are left out, by name.
+Writes benchmarks/results/study-SET.json, docs/results.md and its pictures. --scale 0.1 draws a tenth of the samples.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, write
+from benchmarks.study_page import page, pictures
+
+SETS = ("mnist", "fashion_mnist")
+EIGHT = ("c_standard_small", "c_standard_medium", "c_standard_large", "c_augmented_small", "c_augmented_medium",
+         "c_augmented_large", "c_adversarial", "c_distilled")
+CLASS = "8"
+"""The paper's class."""
+
+EPSILON, DELTA = "0.02", "0.05"
+"""Of the certified claim, Def. 3."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One command; `item` is the row of the published work that it answers, `needs` the networks it reads."""
+
+    name: str
+    item: str
+    words: tuple[str, ...]
+    needs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Where the networks of one data set are: those of --networks first, then the shipped ones."""
+
+    dataset: str
+    folders: tuple[Path, ...]
+
+    def file(self, name: str) -> Path:
+        """The file of a network, which need not exist; {class} may stand in its name."""
+        places = [folder / self.dataset / f"{name}.onnx" for folder in self.folders]
+        return next((place for place in places if Path(str(place).replace("{class}", CLASS)).is_file()), places[-1])
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """The classes that have a generator of that name."""
+        pattern = str(self.file(name))
+        return tuple(str(k) for k in range(10) if Path(pattern.replace("{class}", str(k))).is_file())
+
+
+def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
+    """The whole set for one data set; sample numbers are the published ones times `scale`."""
+    full = networks.file("g_8_full") if networks.file("g_8_full").is_file() else networks.file(f"g_{CLASS}")
+    small, every = networks.file("c_small"), networks.file("g_{class}")
+
+    def number(samples: int) -> tuple[str, str]:
+        return "-n", str(max(20, round(samples * scale)))
+
+    def model(generator: Path, classes: str, classifier: Path = small) -> tuple[str, ...]:
+        return "--generator", str(generator), "--classifier", str(classifier), "--class", classes
+
+    labels = ",".join(networks.classes("g_{class}")) or CLASS
+    one, all_ = model(full, CLASS), model(every, labels)
+    experiment = [
+        ("correctness", "A2", (*all_, *number(10_000))),
+        ("correctness misscaled", "A1", (*one, "--between", "range:0,1->-1,1", *number(10_000))),
+        ("walk", "A7", one),
+        ("confidence", "A8", (*one, *number(10_000))),
+        ("outliers", "A9", (*all_, *number(10_000))),
+        ("continuity", "A4", (*one, *number(50), "--epsilon", "0.01,0.02,0.05")),
+        ("fgsm", "C5", ("--classifier", str(small), "--dataset", networks.dataset, "--data", str(data), "-n", "1000")),
+    ]
+    found = [
+        Piece(name, item, ("experiment", name.split()[0], *words), (small, full)) for name, item, words in experiment
+    ]
+    for method in ("random", "pgd"):
+        words = ("attack", "--method", method, *one, "--epsilon", "0.3", *number(1000))
+        found.append(Piece(f"attack {method}", {"random": "A5", "pgd": "A6"}[method], words, (small, full)))
+    found += [_table(networks, data, number), _dependence(networks, number)]
+    claim = ("--epsilon", EPSILON, "--delta", DELTA)
+    frontier = ("--frontier", "--max-epsilon", "0.1", *number(500), "--per-sample-timeout", "2")
+    found.append(Piece("global", "A3", ("global", *all_, *claim), (small,)))
+    found.append(Piece("frontier", "A3", ("global", *model(every, CLASS), *claim, *frontier), (small,)))
+    return found
+
+
+def _table(networks: Networks, data: Path, number) -> Piece:
+    classifiers = [networks.file(name) for name in EIGHT]
+    names = {"standard generator": "g_{class}", "augmented generator": "g_augmented_{class}"}
+    sets = {told: networks.file(name) for told, name in names.items()}
+    words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), *number(5000)]
+    words += [word for file in classifiers for word in ("--classifier", str(file))]
+    words += [word for name, file in sets.items() for word in ("--generators", f"{name}={file}")]
+    needs = [Path(str(file).replace("{class}", CLASS)) for file in (*classifiers, *sets.values())]
+    return Piece("table", "A10", (*words, "--certified-samples", number(200)[1], "--epsilon", EPSILON), tuple(needs))
+
+
+def _dependence(networks: Networks, number) -> Piece:
+    halves = [networks.file(f"half_{half}_{CLASS}") for half in "ab"]
+    small = networks.file("c_small")
+    words = ("--generator", str(halves[0]), "--other", str(halves[1]), "--classifier", str(small), "--class", CLASS)
+    return Piece("dependence", "A11", ("experiment", "dependence", *words, *number(5000)), (small, *halves))
+
+
+def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
+    """The record of a piece, kept where it is there already; None when it was not finished in time."""
+    place, record = folder / piece.name.replace(" ", "_"), folder / f"{piece.name.replace(' ', '_')}.json"
+    if record.is_file():
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        if kept["words"] == list(piece.words):
+            return kept
+    command = [sys.executable, "-m", "formalgr", *piece.words, "--json", "--quiet", "--out", str(place)]
+    with Stopwatch() as watch:
+        done = subprocess.run([*command, "--timeout", f"{max(1.0, seconds):.0f}"], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{piece.name} ended with code {done.returncode}: {' '.join(command)}")
+    found = json.loads(done.stdout)
+    if found.get("verdict") == "timeout":
+        return None
+    kept = {
+        "piece": piece.name,
+        "item": piece.item,
+        "words": list(piece.words),
+        "seconds": round(watch.seconds, 2),
+        "cpu_seconds": round(watch.cpu_seconds, 2),
+        "found": found,
+    }
+    record.write_text(json.dumps(kept), encoding="utf-8")
+    return kept
+
+
+def study(dataset: str, args: argparse.Namespace, ends: float) -> dict:
+    """All pieces of one data set that have their networks and their time."""
+    networks = Networks(dataset, (*([args.networks] if args.networks else []), ROOT / "networks"))
+    folder, rows, left_out = args.out / dataset, [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for piece in pieces(networks, args.data, args.scale):
+        missing = [file.name for file in piece.needs if not file.is_file()]
+        kept = None if missing else run(piece, folder, ends - time.monotonic())
+        if kept is None:
+            left_out.append({"piece": piece.name, "why": f"no {', '.join(missing)}" if missing else "out of time"})
+            print(f"{dataset:14} {piece.name:22} left out: {left_out[-1]['why']}", flush=True)
+            continue
+        rows.append(kept)
+        print(f"{dataset:14} {piece.name:22} {kept['seconds']:8.1f} s {kept['cpu_seconds']:8.1f} cpu s", flush=True)
+    return {"rows": rows, "left_out": left_out}
+
+
+def main() -> None:
+    """Run, then write the results and the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pieces; the same one resumes")
+    parser.add_argument("--networks", type=Path, help="folder of networks that are not shipped")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the sample numbers (default 1)")
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds for everything (default 3600)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of study-SET.json")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md", help="the page that is written")
+    args = parser.parse_args()
+    ends, documents = time.monotonic() + args.limit, {}
+    for dataset in SETS:
+        found = study(dataset, args, ends)
+        settings = {"scale": args.scale, "limit_seconds": args.limit}
+        documents[dataset] = document("benchmarks.study", dataset=dataset, settings=settings, **found)
+        shown = {**documents[dataset], "rows": [_shortened(row) for row in found["rows"]]}
+        write(shown, args.results / f"study-{dataset}.json")
+    copied = pictures(args.out, args.page.parent / args.page.stem)
+    args.page.write_text(page(documents, copied), encoding="utf-8")
+    print(f"wrote {args.page}")
+
+
+MOST = 64
+"""Longest list that is kept in the results: the pieces' own files hold everything."""
+
+
+def _shortened(row: dict) -> dict:
+    """A record without long lists and without the folders of a machine."""
+
+    def short(value):
+        if isinstance(value, dict):
+            return {key: short(item) for key, item in value.items() if key not in ("pictures", "argv", "versions")}
+        if isinstance(value, list):
+            return [short(item) for item in value] if len(value) <= MOST else f"{len(value)} values"
+        return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+    return {**row, "words": [_relative(word) for word in row["words"]], "found": short(row["found"])}
+
+
+def _relative(word: str) -> str:
+    """A word of a command without the folders of a machine."""
+    name, equals, rest = word.rpartition("=")
+    return f"{name}{equals}{'/'.join(Path(rest).parts[-2:])}" if rest.startswith("/") else word
+
+
+if __name__ == "__main__":
+    main()
