@@ -69,9 +69,8 @@ def _written_out(program: Program) -> list[_Affine | _Bent] | None:
 
 def _affine(step, counts: list[int]) -> _Affine | None:
     """The step as one matrix."""
-    sources = step.sources if isinstance(step, Product) or step.addend is None else (*step.sources, step.addend[0])
-    starts = np.cumsum([0, *(counts[source] for source in sources)])
-    made = prod(np.shape(step.shift)) if isinstance(step, Product) else len(step.index)
+    starts = np.cumsum([0, *(counts[source] for source in step.sources)])
+    made = prod(np.shape(step.shift)) if isinstance(step, Product) else len(step.terms[0][0])
     if starts[-1] * made > LARGEST:
         return None
     matrix = np.zeros((starts[-1] + 1, made), dtype=np.float64)  # the last row is what -1 in a gather means
@@ -84,11 +83,10 @@ def _affine(step, counts: list[int]) -> _Affine | None:
             for part, gather, column in zip(parts, step.gather, columns, strict=True):
                 np.add.at(matrix, (gather[None], column[:, None]), part[:, :, None])
     else:
-        matrix[step.index, np.arange(made)] = floats(step.factor, step.divisor)
-        if step.addend is not None:
-            np.add.at(matrix, (starts[-2] + step.addend[1], np.arange(made)), 1.0)
+        for index, factor in step.terms:
+            matrix[index, np.arange(made)] += floats(factor, step.divisor)
     shift = np.broadcast_to(floats(step.shift, step.divisor), (made,))
-    return _Affine(sources, starts, matrix[:-1], np.abs(matrix[:-1]), shift)
+    return _Affine(step.sources, starts, matrix[:-1], np.abs(matrix[:-1]), shift)
 
 
 class Look:

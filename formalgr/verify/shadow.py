@@ -196,16 +196,12 @@ def number(x) -> float:
 
 
 def _blend(step: Blend, dtype):
-    factor, shift = (floats(part, step.divisor).astype(dtype) for part in (step.factor, step.shift))
+    terms = [(index, floats(factor, step.divisor).astype(dtype)) for index, factor in step.terms]
+    shift = floats(step.shift, step.divisor).astype(dtype)
 
     def apply(values):
-        rows = _joined([values[k] for k in step.sources])[:, :, step.index]
-        made = _shifted(rows * factor, shift)
-        if step.addend is None:
-            return made
-        addend = values[step.addend[0]][:, :, step.addend[1]]
-        width = max(made.shape[1], addend.shape[1])
-        return _wide(made, width) + _wide(addend, width)
+        rows = _joined([values[k] for k in step.sources])
+        return _shifted(sum(rows[:, :, index] * factor for index, factor in terms), shift)
 
     return apply
 

@@ -176,7 +176,7 @@ def test_looks_lie_below_the_network_and_float32_counts_only_where_float64_agree
         except Unreadable:
             continue
         low = random.integers(-3, 3, size=(2, network.inputs)).astype(np.float64)
-        high, outputs = low + random.random(low.shape), len(program.steps[-1].index)
+        high, outputs = low + random.random(low.shape), len(program.steps[-1].terms[0][0])
         unsafe = stated([[], [], [[[[[0, "1"]], "0", False]], [[[[outputs - 1, "-1"]], "0", False]]]], outputs)
         asked = margins(program, unsafe)
         points = low + random.random((5, *low.shape)) * (high - low)
@@ -279,7 +279,7 @@ CHANGES = [
     ("a split dropped", "no phase", lambda lines: lines.pop(1)),
     ("a phase split twice", "before", lambda lines: lines.insert(2, lines[1])),
     ("an unknown node", "unknown node", lambda lines: lines.insert(1, ["trust"])),
-    ("a node that is no list", "length", lambda lines: lines.insert(1, {"leaf": {}})),
+    ("a node that is no list", "list", lambda lines: lines.insert(1, {"leaf": {}})),
     ("unknown evidence", "evidence", lambda lines: lines[2][1].__setitem__("trust", [])),
     ("a leaf without evidence", "not exclude", lambda lines: lines[2].__setitem__(1, {})),
     ("a split along no input", "input", lambda lines: lines.insert(1, ["split", 1])),

@@ -136,7 +136,7 @@ def test_what_is_announced_takes_no_memory(bent, tree):
         with pytest.raises(Rejected, match=words):
             checker.check(json.dumps(seal).encode() + b"\n" + packed)
     for words, nodes in (("unknown node", [["leaves", 10**9]]), ("next node", [["split", 0]] * 4000),
-                         ("length", [["cut", 10**9, {}]]), ("limits", [["cut", [[0, 0, 1, 10**9]], {}]]),
+                         ("list", [["cut", 10**9, {}]]), ("limits", [["cut", [[0, 0, 1, 10**9]], {}]]),
                          ("goes on", [*lines[1:], *[["leaf", {}]] * 10**5])):
         with pytest.raises(Rejected, match=words):
             checker.check(sealed([lines[0], *nodes]))

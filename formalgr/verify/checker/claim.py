@@ -18,6 +18,7 @@ LARGEST, LONGEST = 1 << 30, 1 << 23
 
 NUMBER = re.compile(r"-?[0-9]{1,2000}(/[1-9][0-9]{0,1999})?")
 DIGEST = re.compile("[0-9a-f]{64}")
+NAMES = ["model", "property", "bits", "outputs", "questions", "witness", "float32"]
 
 
 class Rejected(Exception):
@@ -69,21 +70,23 @@ def expect(condition: bool, why: str) -> None:
         raise Rejected(why)
 
 
-def whole(value, low: int, high: int, what: str) -> int:
-    """The value, an integer in low .. high - 1."""
-    expect(type(value) is int and low <= value < high, f"{what} is not a whole number within its limits")
+def fits(value, form, what: str):
+    """The value, which has the form: a type, a range of integers, a pattern of text, [form] for a list of any length,
+    (form, form) for a list of just these. Raises Rejected."""
+    if isinstance(form, range):
+        expect(type(value) is int and value in form, f"{what} is not a whole number within its limits")
+    elif isinstance(form, re.Pattern):
+        said = "a number as p or p/q" if form is NUMBER else "a SHA-256"
+        expect(type(value) is str and form.fullmatch(value) is not None, f"{what} does not write {said}")
+    elif isinstance(form, type):
+        expect(type(value) is form, f"{what} is not of type {form.__name__}")
+    else:
+        expect(type(value) is list, f"{what} is not a list")
+        forms = form * len(value) if isinstance(form, list) else form
+        expect(len(value) == len(forms), f"{what} is not a list of the right length")
+        for part, wanted in zip(value, forms, strict=True):
+            fits(part, wanted, what)
     return value
-
-
-def listed(value, what: str, length: int | None = None) -> list:
-    """The value, a list (of the given length)."""
-    expect(type(value) is list and length in (None, len(value)), f"{what} is not a list of the right length")
-    return value
-
-
-def _number(value) -> Fraction:
-    expect(type(value) is str and NUMBER.fullmatch(value) is not None, "a number is not written as p or p/q")
-    return Fraction(value)
 
 
 def parsed(line: bytes):
@@ -111,7 +114,7 @@ def opened(data: bytes) -> tuple[Claim, Iterator]:
     expect(type(seal) is dict and seal.get("schema") == SCHEMA, f"this is no certificate of version {SCHEMA}")
     right = {"schema": SCHEMA, "sha256": hashlib.sha256(payload).hexdigest(), "size": seal.get("size")}
     expect(json.dumps(right).encode() == first, "the seal does not fit the payload: the file was changed or damaged")
-    lines = map(parsed, _lines(payload, whole(seal["size"], 1, LARGEST, "the size of the payload")))
+    lines = map(parsed, _lines(payload, fits(seal["size"], range(1, LARGEST), "the size of the payload")))
     return _claim(next(lines, None)), lines
 
 
@@ -132,31 +135,25 @@ def _lines(payload: bytes, size: int) -> Iterator[bytes]:
 
 
 def _claim(header) -> Claim:
-    names = ["model", "property", "bits", "outputs", "questions", "witness", "float32"]
-    expect(type(header) is dict and list(header) == names, f"the claim does not consist of {', '.join(names)}")
+    expect(type(header) is dict and list(header) == NAMES, f"the claim does not consist of {', '.join(NAMES)}")
     model, source, bits, outputs, questions, witness, float32 = header.values()
-    right = [type(x) is str and DIGEST.fullmatch(x) is not None for x in (model, source)]
-    expect(right[0] and (right[1] or source is None), "the claim names no SHA-256")
+    for digest in (model,) if source is None else (model, source):
+        fits(digest, DIGEST, "what names a file")
+    fits(bits, range(16, 4097), "the precision"), fits(outputs, range(1, 1 << 20), "the number of outputs")
     expect(float32 is None or (type(float32) is bool and witness is not None), "what onnxruntime said is no answer")
-    whole(bits, 16, 4097, "the precision"), whole(outputs, 1, 1 << 20, "the number of outputs")
-    read = tuple(question(one, outputs) for one in listed(questions, "the questions"))
+    read = tuple(question(one, outputs) for one in fits(questions, [list], "the questions"))
     if witness is not None:
-        place = whole(listed(witness, "the witness", 2)[0], 0, len(read), "the question of the witness")
-        witness = place, tuple(map(_number, listed(witness[1], "the witness", len(read[place].low))))
+        place, point = fits(witness, (range(len(read)), [NUMBER]), "the witness")
+        expect(len(point) == len(read[place].low), "the witness has another length than its question")
+        witness = place, tuple(map(Fraction, point))
     return Claim(model, source, bits, outputs, read, witness, float32)
 
 
 def question(body, outputs: int) -> Question:
     """The question that [low, high, polytopes] says."""
-    low, high, unsafe = listed(body, "a question", 3)
-    ends = [tuple(map(_number, listed(end, "the region", len(listed(low, "the region"))))) for end in (low, high)]
-    polytopes = [listed(rows, "a polytope") for rows in listed(unsafe, "the unsafe set")]
-    return Question(*ends, tuple(tuple(_row(row, outputs) for row in rows) for rows in polytopes))
-
-
-def _row(body, outputs: int) -> Row:
-    terms, bound, strict = listed(body, "a row", 3)
-    pairs = [listed(term, "a term", 2) for term in listed(terms, "the terms of a row")]
-    expect(type(strict) is bool, "strictness is neither true nor false")
-    read = tuple((whole(k, 0, outputs, "an output"), _number(a)) for k, a in pairs)
-    return Row(read, _number(bound), strict)
+    row = [(range(outputs), NUMBER)], NUMBER, bool
+    low, high, unsafe = fits(body, ([NUMBER], [NUMBER], [[row]]), "a question")
+    expect(len(low) == len(high), "the bounds of a region are not of the same length")
+    rows = tuple(tuple(Row(tuple((k, Fraction(a)) for k, a in terms), Fraction(bound), strict)
+                       for terms, bound, strict in polytope) for polytope in unsafe)
+    return Question(tuple(map(Fraction, low)), tuple(map(Fraction, high)), rows)

@@ -16,14 +16,16 @@ from math import lcm
 
 import numpy as np
 
-from formalgr.verify.checker.claim import Claim, Question, expect, listed, opened, whole
+from formalgr.verify.checker.claim import Claim, Question, expect, fits, opened
 from formalgr.verify.checker.forms import Value
 from formalgr.verify.checker.integers import Matrix, ceil, floor, integers, rational
 from formalgr.verify.checker.reading import read
 from formalgr.verify.checker.steps import Bend, Blend, Product
-from formalgr.verify.checker.walk import Guide, Name, Program, Walk
+from formalgr.verify.checker.walk import Name, Program, Walk
 
-DEEPEST, LARGEST_MULTIPLIER, WITNESS_BITS = 4096, 1 << 512, 512
+DEEPEST, WITNESS_BITS = 4096, 512
+PLACES, TIMES = range(-(1 << 1024), 1 << 1024), range(1 << 512)
+"""Numerators of cuts and slopes, multipliers."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def compares(question: Question) -> bool:
 
 def margins(program: Program, question: Question) -> Program:
     """The program whose outputs are terms . y - bound for all rows, each times a positive number."""
-    rows, outputs = [row for rows in question.unsafe for row in rows], len(program.steps[-1].index)
+    rows, outputs = [row for rows in question.unsafe for row in rows], len(program.steps[-1].terms[0][0])
     weights, shift = integers(np.zeros((len(rows), outputs))), integers(np.zeros(len(rows)))
     for k, row in enumerate(rows):
         common = lcm(row.bound.denominator, *(a.denominator for _, a in row.terms))
@@ -105,7 +107,7 @@ def _check_witness(program: Program, question: Question, point: tuple) -> None:
     program = margins(program, question)
     if any(isinstance(step, Blend) and step.slack for step in program.steps):
         box = [[end(x * (1 << WITNESS_BITS)) for x in point] for end in (floor, ceil)]
-        walk = Walk(program, WITNESS_BITS, box, Guide({}, {}))
+        walk = Walk(program, WITNESS_BITS, box, {}, {})
         values = iter(walk.space.bounds(walk.output)[1])
     else:
         values = iter(program.at([rational(x.numerator, x.denominator) for x in point]))
@@ -145,49 +147,44 @@ class Tree:
         stack, leaves = [] if trivial(self.question) else [self.root(self.question.low, self.question.high)], 0
         sizes = {"leaf": 1, "split": 1, "phase": 3, "cut": 2, "fold": 0}
         while stack:
-            kind, *arguments = listed(next(self.lines, None), "the next node of the proof") or [None]
+            kind, *arguments = fits(next(self.lines, None), list, "the next node of the proof") or [None]
             expect(type(kind) is str and sizes.get(kind) == len(arguments), "an unknown node")
             part = stack.pop()
             if kind == "leaf":
                 self.leaf(part, *arguments)
                 leaves += 1
-            elif kind == "split":
-                stack += reversed(self.halves(part, *arguments))
-            elif kind == "phase":
-                stack += reversed(self.phases(part, arguments))
+            elif kind == "fold":
+                stack.append(replace(part, program=self.walk(part, {})[0].program()))
             elif kind == "cut":
                 stack.append(self._cut(part, *arguments))
             else:
-                stack.append(replace(part, program=self.walk(part, {})[0].program()))
+                stack += reversed(self.halves(part, *arguments) if kind == "split" else self.phases(part, arguments))
             expect(len(stack) < DEEPEST, "the tree is too deep")
         return leaves
 
-    def halves(self, part: Part, axis) -> list[Part]:
+    def halves(self, part: Part, axis) -> tuple[Part, Part]:
         """Both halves along an input."""
-        axis = whole(axis, 0, len(part.low), "the input of a split")
-        return list(_sides(part, axis, part.low[axis] + part.high[axis] >> 1))
+        fits(axis, range(len(part.low)), "the input of a split")
+        return _sides(part, axis, part.low[axis] + part.high[axis] >> 1)
 
     def phases(self, part: Part, name: list) -> list[Part]:
         """The part below a kink of a unit, and that above."""
-        (bend, unit), kink = self._unit(name)
-        first, last = part.allowed.get((bend, unit), (0, len(self._table(bend, unit).kinks)))
+        unit, kink, kinks = self._unit(name)
+        first, last = part.allowed.get(unit, (0, kinks))
         expect(first <= kink < last, "a unit was split at this kink before")
-        return [replace(part, allowed={**part.allowed, (bend, unit): s}) for s in ((first, kink), (kink + 1, last))]
+        return [replace(part, allowed={**part.allowed, unit: left}) for left in ((first, kink), (kink + 1, last))]
 
-    def _table(self, bend: int, unit: int):
-        return self.bends[bend].tables[self.bends[bend].which[unit]]
-
-    def _unit(self, name: list) -> tuple[Name, int]:
-        """The name of a unit and one of its kinks."""
-        bend = whole(name[0], 0, len(self.bends), "an activation")
-        unit = whole(name[1], 0, len(self.bends[bend].which), "a unit")
-        return (bend, unit), whole(name[2], 0, len(self._table(bend, unit).kinks), "a kink")
+    def _unit(self, name: list) -> tuple[Name, int, int]:
+        """The name of a unit, one of its kinks, and how many it has."""
+        bend = self.bends[fits(name[0], range(len(self.bends)), "an activation")]
+        unit = fits(name[1], range(len(bend.which)), "a unit")
+        kinks = len(bend.tables[bend.which[unit]].kinks)
+        return (name[0], unit), fits(name[2], range(kinks), "a kink"), kinks
 
     def sides(self, part: Part, cut: list) -> tuple[Part, Part]:
         """What a cut takes off a part, and what it leaves."""
-        axis, side = whole(cut[0], 0, len(part.low), "the input of a cut"), whole(cut[1], 0, 2, "the side of a cut")
-        shift = self.bits - whole(cut[3], 0, self.bits + 1, "the exponent of a cut")
-        at = whole(cut[2], -(1 << 1024), 1 << 1024, "the place of a cut") << shift
+        axis, side, place, digits = fits(cut, (range(len(part.low)), range(2), PLACES, range(self.bits + 1)), "a cut")
+        at = place << self.bits - digits
         expect(part.low[axis] <= at <= part.high[axis], "a cut lies outside its part")
         below, above = _sides(part, axis, at)
         return (above, below) if side else (below, above)
@@ -195,8 +192,8 @@ class Tree:
     def _cut(self, part: Part, cuts, how) -> Part:
         """The part without what lies beyond some places, where every polytope is excluded."""
         walk, forms = self.walk(part, how)
-        for entry in listed(cuts, "the cuts"):
-            slab, part = self.sides(part, listed(entry, "a cut", 4))
+        for entry in fits(cuts, list, "the cuts"):
+            slab, part = self.sides(part, entry)
             expect(not self._open(walk.space.minima(forms, slab.low, slab.high)), "what is cut off is not excluded")
         return part
 
@@ -204,21 +201,18 @@ class Tree:
         """Raises Rejected unless every polytope is excluded over the part."""
         walk, forms = self.walk(part, how)
         left = self._open(walk.space.minima(forms))
-        for entry in listed(how.get("mix", []), "the combinations"):
-            polytope, rows, limits = listed(entry, "a combination", 3)
-            place = self.places[whole(polytope, 0, len(self.places), "a polytope")]
-            if polytope in left and self._combined(walk, place, rows, limits):
+        mix = [(range(len(self.places)), [(range(len(self.strict)), TIMES)], [(int, int, int, TIMES)])]
+        for polytope, rows, limits in fits(how.get("mix", []), mix, "a combination"):
+            if polytope in left and self._combined(walk, self.places[polytope], rows, limits):
                 left.remove(polytope)
         expect(not left, f"a leaf does not exclude unsafe polytope {left[0] if left else ''}")
 
     def walk(self, part: Part, how) -> tuple[Walk, np.ndarray]:
         """The pass over the part, and forms of the inputs below its rows."""
         expect(type(how) is dict and set(how) <= {"slopes", "mix"}, "a leaf with unknown evidence")
-        slopes = {}
-        for entry in listed(how.get("slopes", []), "the slopes"):
-            pair = [whole(x, -(1 << 64), 1 << 64, "a slope") for x in listed(entry, "a slope", 4)[2:]]
-            slopes[self._unit([*entry[:2], 0])[0]] = tuple(pair)
-        walk = Walk(part.program, self.bits, (part.low, part.high), Guide(part.allowed, slopes))
+        entries = fits(how.get("slopes", []), [(int, int, PLACES, PLACES)], "the slopes of a unit")
+        slopes = {self._unit([*entry[:2], 0])[0]: tuple(entry[2:]) for entry in entries}
+        walk = Walk(part.program, self.bits, (part.low, part.high), part.allowed, slopes)
         return walk, walk.space.lower_forms(walk.output)
 
     def _open(self, minima) -> list[int]:
@@ -226,26 +220,23 @@ class Tree:
         proven = [least > 0 or (strict and least == 0) for least, strict in zip(minima, self.strict, strict=True)]
         return [k for k, place in enumerate(self.places) if not any(proven[row] for row in place)]
 
-    def _combined(self, walk: Walk, place: range, rows, limits) -> bool:
+    def _combined(self, walk: Walk, place: range, rows: list, limits: list) -> bool:
         """Whether multipliers of the rows and of what phase splits say, all <= 0 at an unsafe input, sum up above 0."""
-        output, total, radius, strict = walk.output.over(walk.space.symbols), 0, 0, False
-        for entry in listed(rows, "the multipliers of rows"):
-            row = place[whole(listed(entry, "a multiplier", 2)[0], 0, len(place), "a row")]
-            times = whole(entry[1], 0, LARGEST_MULTIPLIER, "a multiplier")
-            total, radius = total + output[row] * times, radius + walk.output.radius[row] * times
-            strict = strict or (self.strict[row] and times > 0)
-        for entry in listed(limits, "the multipliers of phases"):
-            name, kink = self._unit(listed(entry, "a multiplier", 4))
-            times = whole(entry[3], 0, LARGEST_MULTIPLIER, "a multiplier")
-            first, last = walk.guide.allowed.get(name, (0, kink + 1))
-            expect((first > kink or last <= kink) and name in walk.arguments, "a multiplier of no phase")
-            value, table = walk.arguments[name]
+        parts = [(walk.output[[place[fits(row, range(len(place)), "a row")]]], times) for row, times in rows]
+        strict = any(self.strict[place[row]] and times > 0 for row, times in rows)
+        for *name, times in limits:
+            unit, kink, _ = self._unit(name)
+            first, last = walk.allowed.get(unit, (0, kink + 1))
+            expect((first > kink or last <= kink) and unit in walk.arguments, "a multiplier of no phase")
+            value, table = walk.arguments[unit]
             sign, end = (-1, floor) if first > kink else (1, ceil)
-            line = value.over(walk.space.symbols)[0] * sign
-            line[0] -= sign * end(table.kinks[kink] * (1 << self.bits))
-            total, radius = total + line * times, radius + value.radius[0] * times
-        expect(isinstance(total, np.ndarray), "a combination of nothing")
-        least = walk.space.minima(walk.space.lower_forms(Value(total[None], integers([radius]))))[0]
+            line = value.over(walk.space.symbols) * sign
+            line[:, 0] -= sign * end(table.kinks[kink] * (1 << self.bits))
+            parts.append((Value(line, value.radius), times))
+        expect(bool(parts), "a combination of nothing")
+        total = sum(part.over(walk.space.symbols) * times for part, times in parts)
+        lost = sum(part.radius * times for part, times in parts)
+        least = walk.space.minima(walk.space.lower_forms(Value(total, lost)))[0]
         return least > 0 or (strict and least == 0)
 
 

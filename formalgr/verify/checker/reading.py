@@ -38,9 +38,6 @@ BENT = {
 }
 """Operators that bend every element alike."""
 
-OTHER = {"Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool"}
-OTHER |= {"Mul", "PRelu", "Sub"}
-
 
 def leaky(slope: float) -> Table:
     """x above 0, slope * x below."""
@@ -118,7 +115,7 @@ class _Reader:
         place, index = self.tensors[last.input[0] if drop else self.target]
         if drop and (max(index.shape) != index.size or index.shape[_attributes(last).get("axis", -1)] != index.size):
             raise Unreadable("a Softmax that is not over all outputs")
-        self.steps.append(Blend((place,), index.reshape(-1)))
+        self.steps.append(Blend((place,), ((index.reshape(-1), 1),)))
         return Program(self.sizes[0], tuple(self.steps)), index.size
 
     def _node(self, node) -> None:
@@ -142,8 +139,8 @@ class _Reader:
                 ends = (attributes.get(name, np.float32(x)) for name, x in (("alpha", 0.2), ("beta", 0.5)))
                 first = self._scaled(first, *ends)
             made = self._bend(first, [BENT[kind](attributes, *arguments[1:])])
-        elif kind in OTHER:
-            made = getattr(self, f"_{kind.lower()}")(attributes, *arguments)
+        elif hasattr(self, f"make_{kind}"):
+            made = getattr(self, f"make_{kind}")(attributes, *arguments)
         else:
             raise Unreadable(f"operator {kind} is not certified")
         self.tensors[node.output[0]] = made
@@ -158,16 +155,18 @@ class _Reader:
         flat = x[1].reshape(-1)
         if np.array_equal(flat, np.arange(self.sizes[x[0]])):
             return x[0]
-        return self._make(Blend((x[0],), flat), flat.shape)[0]
+        return self._make(Blend((x[0],), ((flat, 1),)), flat.shape)[0]
 
     def _scaled(self, x, factor, shift=ZERO):
         shape = np.broadcast_shapes(x[1].shape, np.shape(factor), np.shape(shift))
         both = (np.broadcast_to(finite(part), shape).reshape(-1) for part in (factor, shift))
-        return self._make(Blend((x[0],), np.broadcast_to(x[1], shape).reshape(-1), *dyadic(*both)), shape)
+        tops, offset, divisor = dyadic(*both)
+        index = np.broadcast_to(x[1], shape).reshape(-1)
+        return self._make(Blend((x[0],), ((index, tops),), offset, divisor), shape)
 
     def _plus(self, x, y):
-        a, b = np.broadcast_arrays(x[1], y[1])
-        return self._make(Blend((x[0],), a.reshape(-1), addend=(y[0], b.reshape(-1))), a.shape)
+        a, b = np.broadcast_arrays(x[1], y[1] + self.sizes[x[0]])
+        return self._make(Blend((x[0], y[0]), ((a.reshape(-1), 1), (b.reshape(-1), 1))), a.shape)
 
     def _bend(self, x, tables, which=None):
         which = np.zeros(x[1].size, dtype=np.int64) if which is None else which
@@ -187,13 +186,13 @@ class _Reader:
         made = self._products(x, matrix.T[None], np.reshape(shift, (-1, 1)), (matrix.shape[1], size), gather)
         return made[0], made[1].T.reshape(*lead, -1)
 
-    def _gemm(self, attributes, a, b, c=ZERO):
+    def make_Gemm(self, attributes, a, b, c=ZERO):
         alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
         if attributes.get("transA") or a[1].ndim != 2 or (b.dtype != np.float32 and (alpha, beta) != (1.0, 1.0)):
             raise Unreadable("a Gemm with transA, other axes or scaled float64 weights is not certified")
         return self._dense(a, alpha * finite(b.T if attributes.get("transB") else b), beta * finite(c))
 
-    def _matmul(self, attributes, a, b):
+    def make_MatMul(self, attributes, a, b):
         constant, x = (a, b) if isinstance(b, tuple) else (b, a)
         if isinstance(constant, tuple) or constant.ndim != 2 or (constant is a and x[1].ndim != 2):
             raise Unreadable("a MatMul that is not by a constant matrix is not certified")
@@ -202,32 +201,32 @@ class _Reader:
         made = self._dense((x[0], x[1].T), a.T, ZERO)
         return made[0], made[1].T
 
-    def _add(self, attributes, a, b):
+    def make_Add(self, attributes, a, b):
         if isinstance(a, tuple) and isinstance(b, tuple):
             return self._plus(a, b)
         return self._scaled(*((a, ONE, b) if isinstance(a, tuple) else (b, ONE, a)))
 
-    def _sub(self, attributes, a, b):
-        return self._add(attributes, a, self._scaled(b, -ONE) if isinstance(b, tuple) else -b)
+    def make_Sub(self, attributes, a, b):
+        return self.make_Add(attributes, a, self._scaled(b, -ONE) if isinstance(b, tuple) else -b)
 
-    def _mul(self, attributes, a, b):
+    def make_Mul(self, attributes, a, b):
         if isinstance(a, tuple) and isinstance(b, tuple):
             raise Unreadable("a product of two computed values is not certified")
         return self._scaled(*((a, b) if isinstance(a, tuple) else (b, a)))
 
-    def _prelu(self, attributes, x, slope):
+    def make_PRelu(self, attributes, x, slope):
         slopes, which = np.unique(np.broadcast_to(finite(slope), x[1].shape).reshape(-1), return_inverse=True)
         return self._bend(x, [leaky(value) for value in slopes], which.reshape(-1))
 
-    def _concat(self, attributes, *parts):
+    def make_Concat(self, attributes, *parts):
         if not all(isinstance(part, tuple) for part in parts):
             raise Unreadable("a Concat with constants is not certified")
         sources = tuple(part[0] for part in parts)
         starts = np.cumsum([0, *(self.sizes[source] for source in sources)])
         index = np.concatenate([s + part[1] for s, part in zip(starts, parts, strict=False)], axis=attributes["axis"])
-        return self._make(Blend(sources, index.reshape(-1)), index.shape)
+        return self._make(Blend(sources, ((index.reshape(-1), 1),)), index.shape)
 
-    def _batchnormalization(self, attributes, x, scale, shift, mean, variance):
+    def make_BatchNormalization(self, attributes, x, scale, shift, mean, variance):
         axes = (-1, *(1,) * (x[1].ndim - 2))
         unit, factors, slack = 1 << ROOT_BITS, [], 0
         for top, below in zip(finite(scale), finite(variance), strict=True):
@@ -240,9 +239,10 @@ class _Reader:
         factor, (offset, divisor) = next(ends), dyadic(finite(next(ends)))
         if unit % divisor:
             raise Unreadable("a BatchNormalization with shifts too close to 0")
-        return self._make(Blend((x[0],), x[1].reshape(-1), factor, offset * (unit // divisor), unit, slack), x[1].shape)
+        blend = Blend((x[0],), ((x[1].reshape(-1), factor),), offset * (unit // divisor), unit, slack)
+        return self._make(blend, x[1].shape)
 
-    def _conv(self, attributes, x, weights, bias=ZERO):
+    def make_Conv(self, attributes, x, weights, bias=ZERO):
         groups, rank = attributes.get("group", 1), weights.ndim - 2
         gather, places = self._windows(x, weights.shape[2:], attributes)
         if len(gather) != groups * weights.shape[1] or len(weights) % groups:
@@ -251,7 +251,7 @@ class _Reader:
         matrices, shift = weights.reshape(groups, len(weights) // groups, -1), np.reshape(bias, (-1, *(1,) * rank))
         return self._products(x, matrices, shift, (1, len(weights), *places), gather)
 
-    def _averagepool(self, attributes, x):
+    def make_AveragePool(self, attributes, x):
         gather, places = self._windows(x, attributes["kernel_shape"], attributes)
         if np.any(gather < 0) and not attributes.get("count_include_pad"):
             raise Unreadable("an AveragePool that does not count its padding is not certified")
@@ -259,10 +259,10 @@ class _Reader:
         zeros = integers(np.zeros(prod(shape)))
         return self._make(Product((self._flat(x),), (ones,) * len(gather), zeros, gather.shape[1], gather), shape)
 
-    def _globalaveragepool(self, attributes, x):
-        return self._averagepool({"kernel_shape": x[1].shape[2:]}, x)
+    def make_GlobalAveragePool(self, attributes, x):
+        return self.make_AveragePool({"kernel_shape": x[1].shape[2:]}, x)
 
-    def _maxpool(self, attributes, x):
+    def make_MaxPool(self, attributes, x):
         gather, places = self._windows(x, attributes["kernel_shape"], attributes)
         if np.any(gather < 0):
             raise Unreadable("a MaxPool with padding is not certified")

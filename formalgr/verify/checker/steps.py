@@ -5,12 +5,11 @@ elements of its sources one after the other.
 """
 
 from dataclasses import dataclass, field
-from math import lcm
 
 import numpy as np
 
 from formalgr.verify.checker.forms import Space, Value, joined
-from formalgr.verify.checker.integers import Matrix, ceil, floor, integers, rational
+from formalgr.verify.checker.integers import Matrix, ceil, floor, rational
 
 SLOPE_BITS = 24
 """Slopes of relaxations are integers over 2^24."""
@@ -18,36 +17,30 @@ SLOPE_BITS = 24
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """(factor * x[index] + shift) / divisor, plus addend[index] if there is one; the factor may be off by slack."""
+    """(sum of factor * x[index] over the terms (index, factor) + shift) / divisor; factors may be off by slack."""
 
     sources: tuple[int, ...]
-    index: np.ndarray
-    factor: np.ndarray | int = 1
+    terms: tuple[tuple[np.ndarray, np.ndarray | int], ...]
     shift: np.ndarray | int = 0
     divisor: int = 1
     slack: int = 0
-    addend: tuple[int, np.ndarray] | None = None
 
     def at(self, values: list) -> np.ndarray:
         """The value at a point; only without slack."""
-        x = np.concatenate([values[source] for source in self.sources])[self.index]
-        made = (x * self.factor + self.shift) * rational(1, self.divisor)
-        return made if self.addend is None else made + values[self.addend[0]][self.addend[1]]
+        x = np.concatenate([values[source] for source in self.sources])
+        return (sum(x[index] * factor for index, factor in self.terms) + self.shift) * rational(1, self.divisor)
 
     def forms(self, values: list[Value], space: Space) -> Value:
         """The value as forms."""
-        x = joined([values[source] for source in self.sources])[self.index]
-        rows, radius = x.rows * np.reshape(self.factor, (-1, 1)), x.radius * np.abs(self.factor)
+        x = joined([values[source] for source in self.sources])
+        rows = sum(x.rows[index] * np.reshape(factor, (-1, 1)) for index, factor in self.terms)
+        radius = sum(x.radius[index] * np.abs(factor) for index, factor in self.terms)
         rows[:, 0] += self.shift << space.bits
         if self.slack:
-            least, most = space.ranges(x)
-            radius = radius + np.maximum(-least, most) * self.slack
-        made = space.divided(rows, radius, self.divisor)
-        if self.addend is None:
-            return made
-        y = values[self.addend[0]][self.addend[1]]
-        width = max(y.rows.shape[1], made.rows.shape[1])
-        return Value(made.over(width) + y.over(width), made.radius + y.radius)
+            for index, _ in self.terms:
+                least, most = space.ranges(x[index])
+                radius = radius + np.maximum(-least, most) * self.slack
+        return space.divided(rows, radius, self.divisor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,30 +58,26 @@ class Product:
     gather: np.ndarray | None = None
     radius: np.ndarray | int = 0
 
-    def _apply(self, x: np.ndarray, matrices) -> np.ndarray:
-        if self.gather is None:
-            return matrices[0].times(x)
-        padded, width = np.concatenate([x, 0 * x[:1]]), x.shape[1]
-        pairs = zip(matrices, self.gather, strict=True)
-        parts = [m.times(padded[gather].reshape(len(gather), -1)).reshape(-1, width) for m, gather in pairs]
-        return np.concatenate(parts)
+    def _columns(self, x: np.ndarray) -> list[np.ndarray]:
+        """What the matrix of every group is multiplied with."""
+        padded = np.concatenate([x, 0 * x[:1]])
+        return [x] if self.gather is None else [padded[gather].reshape(len(gather), -1) for gather in self.gather]
 
     def at(self, values: list) -> np.ndarray:
         """The value at a point."""
-        point = np.concatenate([values[source] for source in self.sources])
-        common = lcm(*(int(x.denominator) for x in point))
-        scaled = integers([floor(x * common) for x in point])
-        product = self._apply(scaled[:, None], self.weights)[:, 0] + self.shift * common
-        return np.array([rational(x, common * self.divisor) for x in product], dtype=object)
+        columns = self._columns(np.concatenate([values[source] for source in self.sources])[:, None])
+        parts = [(matrix.entries @ part).reshape(-1) for matrix, part in zip(self.weights, columns, strict=True)]
+        return (np.concatenate(parts) + self.shift) * rational(1, self.divisor)
 
     def forms(self, values: list[Value], space: Space) -> Value:
         """The value as forms."""
         x = joined([values[source] for source in self.sources])
-        rows = self._apply(x.rows, self.weights)
+        parts = zip(self.weights, self._columns(x.rows), self._columns(x.radius[:, None]), strict=True)
+        made = [(m.times(rows).reshape(-1, x.rows.shape[1]), m.magnitude.times(r).reshape(-1)) for m, rows, r in parts]
+        rows, radius = (np.concatenate(part) for part in zip(*made, strict=True))
         rows[:, 0] += self.shift << space.bits
-        radius = self._apply(x.radius[:, None], [matrix.magnitude for matrix in self.weights])[:, 0]
-        made = space.divided(rows, radius, self.divisor)
-        return Value(made.rows, made.radius + self.radius)
+        value = space.divided(rows, radius, self.divisor)
+        return Value(value.rows, value.radius + self.radius)
 
 
 @dataclass(frozen=True)
@@ -104,9 +93,13 @@ class Table:
         piece = sum(x > kink for kink in self.kinks)
         return self.slopes[piece] * x + self.intercepts[piece]
 
-    def corners(self, low: int, high: int, bits: int) -> list[tuple]:
-        """Points (x, f(x)) in units of 2^-bits, between low and high, between which the function is linear."""
-        unit = 1 << bits
+    def pieces(self, low: int, high: int, unit: int) -> tuple[int, int]:
+        """(first, last) piece that lies between low and high, which are whole numbers of 1 / unit."""
+        first, last = sum(low >= kink * unit for kink in self.kinks), sum(high > kink * unit for kink in self.kinks)
+        return first, max(first, last)
+
+    def corners(self, low: int, high: int, unit: int) -> list[tuple]:
+        """Points (x, f(x)) times unit, between low and high, between which the function is linear."""
         inner = (kink * unit for kink in self.kinks)
         xs = [rational(low), *(kink for kink in inner if low < kink < high), rational(high)]
         return [(x, self.value(x / unit) * unit) for x in xs]
@@ -125,26 +118,6 @@ class Bend:
         """The value at a point."""
         pairs = zip(self.which, values[self.source], strict=True)
         return np.array([self.tables[table].value(x) for table, x in pairs], dtype=object)
-
-    def pieces(self, low: np.ndarray, high: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-        """(first, last) piece that each element may lie on, given its range in units of 2^-bits."""
-        first, last = np.zeros((2, len(low)), dtype=np.int64)
-        for index, table in enumerate(self.tables):
-            mine = self.which == index
-            for kink in table.kinks:
-                first[mine] += low[mine] >= ceil(kink * (1 << bits))
-                last[mine] += high[mine] > floor(kink * (1 << bits))
-        return first, np.maximum(first, last)
-
-    def lines(self, piece: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Slope of the given piece of each element over a divisor, its intercept between two integers, the divisor."""
-        divisor = lcm(*(int(slope.denominator) for table in self.tables for slope in table.slopes))
-        found = {}
-        for index, k in set(zip(self.which.tolist(), piece.tolist(), strict=True)):
-            intercept = self.tables[index].intercepts[k] * (1 << bits)
-            found[index, k] = floor(self.tables[index].slopes[k] * divisor), floor(intercept), ceil(intercept)
-        rows = integers([found[pair] for pair in zip(self.which.tolist(), piece.tolist(), strict=True)]).reshape(-1, 3)
-        return rows[:, 0], rows[:, 1:], divisor
 
 
 def hull_slopes(corners: list[tuple]) -> tuple[int, int]:
