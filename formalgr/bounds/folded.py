@@ -161,6 +161,11 @@ class Backward:
 
     def bounds(self, block: Block, size, box: Box) -> tuple:
         """Sound (lower, upper) of rows over the symbols so far, (batch, rows) each; size as in FoldedSystem.sizes."""
+        least = box.minimum(self.forms(block, size))
+        return least[:, : block.rows], -least[:, block.rows :]
+
+    def forms(self, block: Block, size) -> LinearForm:
+        """Linear lower bounds over the inputs of rows over the symbols so far, then of the negated rows."""
         xp = namespace(size)
         weights = xp.permute_dims(cast(block.weights, self._narrow), (0, 2, 1))
         constant = cast(block.constant, self._narrow)
@@ -168,9 +173,7 @@ class Backward:
             xp.concat([weights, -weights], axis=2), xp.concat([constant, -constant], axis=1), self._columns
         )
         error = self._errors(block, size)[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
-        form = self._form(coefficients, constant, xp.concat([error, error], axis=1))
-        least = box.minimum(form)
-        return least[:, : block.rows], -least[:, block.rows :]
+        return self._form(coefficients, constant, xp.concat([error, error], axis=1))
 
     def form(self, block: Block, size) -> tuple[LinearForm, list]:
         """Linear lower bounds over the inputs, in float64, of rows over the symbols so far.
@@ -247,21 +250,24 @@ def _substitute(coefficients, constant, columns: list[_Columns]) -> tuple:
     return coefficients, constant
 
 
-def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, Backward]:
-    """Bounds (lower, upper) of the rows of every block over the boxes, and the pass that relaxes all its units.
+def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, list, Backward]:
+    """Bounds (lower, upper) of the rows of every block over the boxes, what they read, and the pass that relaxes them.
 
-    known: bounds that hold already (of a larger box), intersected. narrow: float32 or float64. Raises NumericalError
-    where it overflows.
+    known: bounds that hold already (of a larger box), intersected. narrow: float32 or float64. What rows read is the
+    mean |coefficient| of their two forms, (batch, rows, inputs) a block. Raises NumericalError where it overflows.
     """
     xp = namespace(system.reach)
     backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
-    bounds, start = [], system.inputs
+    bounds, reads, start = [], [], system.inputs
     for block, size, (least, most) in zip(system.blocks, system.sizes, known, strict=False):
-        lower, upper = backward.bounds(block, size, box)
-        lower, upper = xp.maximum(lower, least), xp.minimum(upper, most)
+        forms = backward.forms(block, size)
+        least_of = box.minimum(forms)
+        lower, upper = xp.maximum(least_of[:, : block.rows], least), xp.minimum(-least_of[:, block.rows :], most)
+        slope = xp.abs(forms.flat())
+        reads.append(0.5 * slope[:, : block.rows] + 0.5 * slope[:, block.rows :])
         bounds.append((lower, xp.maximum(lower, upper)))
         stop = start + block.rows
         backward.add(block, size, bounds[-1], system.reach[:, start:stop])
         start = stop
-    return bounds, backward
+    return bounds, reads, backward
 

@@ -25,7 +25,7 @@ from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
 from formalgr.search.implied import Implications
 from formalgr.search.leaf import solve_leaf
-from formalgr.search.phases import gains, split_phases
+from formalgr.search.phases import gains, sensitivity, split_phases
 from formalgr.search.relax import State as Inherited
 from formalgr.spec.unsafe import UnsafeSet
 
@@ -336,7 +336,8 @@ class BranchAndBound:
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
             some = chunk[by_input]
             favour = None if favour is None else favour[by_input]
-            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], favour)
+            influence = None if some.state is None else sensitivity(some.state, rows[by_input])
+            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], influence, favour)
             state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
             parts.append(Chunk(children, some.owner[parents], state))
         return joined(parts)

@@ -18,36 +18,51 @@ FLOOR, LEAST_FAVOUR = 0.1, 1e-6
 
 
 def branch(
-    box: Box, form: LinearForm, lower: np.ndarray, open_rows: np.ndarray, favour: np.ndarray | None = None
+    box: Box,
+    form: LinearForm,
+    lower: np.ndarray,
+    open_rows: np.ndarray,
+    influence: np.ndarray | None = None,
+    favour: np.ndarray | None = None,
 ) -> tuple[Box, np.ndarray]:
     """Children that cover the boxes, and the index of the box each comes from: halves, or quarters of hopeless boxes.
 
     lower (batch, rows): minima of the form; open_rows (batch, rows): 1.0 or 0.0. A box is hopeless when an open row
     lies far below 0 beside what its form varies over the box: then the relaxation is too loose, and halves would be
-    bounded only to be halved again. favour (batch, inputs) >= 0: by how much an input is preferred, where any is.
+    bounded only to be halved again. influence (batch, inputs) >= 0: what halving an input promises, per width of it;
+    the sum of |coefficient| over the open rows where nothing better is known. favour (batch, inputs) >= 0: by how much
+    an input is preferred, where any is.
     """
-    favour = np.ones(box.lower.shape, dtype=np.float64) if favour is None else favour
-    children = box.split(widest_influence(box, form, open_rows, favour))
+    score = (_slopes(form, open_rows) if influence is None else _floored(influence, FLOOR)) + 1e-200
+    if favour is not None:
+        score = score * (_floored(favour, LEAST_FAVOUR) + 1e-50)
+    children = box.split(_best(box, score))
     parents = np.concatenate([np.arange(len(box)), np.arange(len(box))])
     varies = np.sum(np.abs(form.flat()) * (box.upper - box.lower)[:, None, :], axis=2)
     again = np.any((open_rows > 0.0) & (-lower > HOPELESS * varies), axis=1)[parents]
     if box.inputs < FEWEST_INPUTS or not np.any(again):
         return children, parents
     chosen = parents[again]
-    rows = LinearForm(form.coefficients[chosen], form.constant[chosen], form.error[chosen])
-    quarters = children[again].split(widest_influence(children[again], rows, open_rows[chosen], favour[chosen]))
+    quarters = children[again].split(_best(children[again], score[chosen]))
     halves = children[~again]
     whole = Box(*(np.concatenate([getattr(part, end) for part in (halves, quarters)]) for end in ("lower", "upper")))
     return whole, np.concatenate([parents[~again], chosen, chosen])
 
 
-def widest_influence(box: Box, form: LinearForm, open_rows: np.ndarray, favour: np.ndarray) -> np.ndarray:
-    """The axis where width times favour times sum of |coefficient| over the open rows is largest, (batch,).
+def widest_influence(box: Box, form: LinearForm, open_rows: np.ndarray) -> np.ndarray:
+    """The axis where width times the sum of |coefficient| over the open rows is largest, (batch,)."""
+    return _best(box, _slopes(form, open_rows) + 1e-200)
 
-    Coefficients below FLOOR times the largest of the box count as that floor, so that no wide axis is starved
-    (a small coefficient of a relaxation says little about the function); so does favour below LEAST_FAVOUR.
-    """
-    influence = np.sum(np.abs(form.flat()) * open_rows[:, :, None], axis=1)
-    influence = np.maximum(influence, FLOOR * np.max(influence, axis=1, keepdims=True)) + 1e-200
-    favour = np.maximum(favour, LEAST_FAVOUR * np.max(favour, axis=1, keepdims=True)) + 1e-50
-    return np.argmax(influence * favour * (box.upper - box.lower), axis=1)
+
+def _slopes(form: LinearForm, open_rows: np.ndarray) -> np.ndarray:
+    return _floored(np.sum(np.abs(form.flat()) * open_rows[:, :, None], axis=1), FLOOR)
+
+
+def _floored(values: np.ndarray, share: float) -> np.ndarray:
+    """At least this share of the largest of each box, so that no wide axis is starved: estimates say only so much."""
+    return np.maximum(values, share * np.max(values, axis=1, keepdims=True))
+
+
+def _best(box: Box, score: np.ndarray) -> np.ndarray:
+    """The axis where score times width is largest, (batch,)."""
+    return np.argmax(score * (box.upper - box.lower), axis=1)

@@ -7,7 +7,7 @@ an activation the pre-activations are bounded (cheaply, then backward through th
 stable pieces are applied exactly, and only the unstable hinges become new symbols.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -67,12 +67,14 @@ ANY_SIZE = FoldLimits()
 class Folded:
     """A folded system per box with the bounds of its units over that box, and the pass that relaxes them.
 
-    `loose`: the limit on units was met in some box, so that smaller boxes are worth being folded anew.
+    `loose`: the limit on units was met in some box, so that smaller boxes are worth being folded anew. `reads`:
+    bounds/folded.py: unit_bounds; none at the root.
     """
 
     system: FoldedSystem
     bounds: list
     backward: Backward
+    reads: list = field(default_factory=list)
     loose: bool = False
 
 
@@ -342,7 +344,7 @@ def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE, limits: FoldLim
         for source in node.inputs:
             if graph.last_use[source] == index:
                 values[source] = None
-    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward, folder.loose)
+    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward, loose=folder.loose)
 
 
 def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:

@@ -18,35 +18,70 @@ from formalgr.core.folded import Block, FoldedSystem, size_of
 from formalgr.search.relax import State
 
 
+def losses(state: State, open_rows: np.ndarray) -> list[np.ndarray]:
+    """What the relaxation of every unit costs the open rows, per block (batch, units).
+
+    open_rows (batch, rows) counts rows. A unit in [l, u] is relaxed by at most min(-l, u) below and -l u / (u - l)
+    above (Bunel et al. 2020, the score of Kouvaros & Lomuscio in its simplest form); one that reaches its cap by how
+    far it passes both kinks, at most half of its range.
+    """
+    found = []
+    for block, (lower, upper), pulled in zip(state.system.blocks, state.bounds, state.pulled, strict=True):
+        low, high, weight = (to_numpy(part) for part in (lower, upper, pulled))
+        bent = to_numpy(block.unstable((lower, upper)))
+        below_zero = np.minimum(low, 0.0)
+        width = np.where(bent, high - low, 1.0)
+        above, below = -below_zero * high / width, np.minimum(-below_zero, high)
+        if block.cap is not None:
+            cap = to_numpy(block.cap)
+            passes = np.minimum(np.maximum(high - cap, 0.0) - below_zero, 0.5 * width)
+            above, below = (np.where(high > cap, passes, part) for part in (above, below))
+        used = weight[:, :, : open_rows.shape[1]]
+        rising = np.matmul(np.maximum(used, 0.0), open_rows[:, :, None])[..., 0]
+        falling = np.matmul(np.minimum(used, 0.0), open_rows[:, :, None])[..., 0]
+        found.append(np.where(bent, rising * below - falling * above, 0.0))
+    return found
+
+
 def gains(state: State, open_rows: np.ndarray, favour: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The unit of each box whose relaxation costs the open rows most, and what it costs; -1 and 0 where none can split.
 
-    open_rows (batch, rows) counts rows. A unit in [l, u] is relaxed by at most min(-l, u) below and -l u / (u - l)
-    above (Bunel et al. 2020, the score of Kouvaros & Lomuscio in its simplest form). Units that reach a finite cap are
-    left to splits of the box. favour (batch, inputs) >= 0: units of which it favours the inputs are preferred.
+    Units that reach a finite cap are left to splits of the box. favour (batch, inputs) >= 0: units of which it favours
+    the inputs are preferred.
     """
     costs = []
-    for block, (lower, upper), pulled in zip(state.system.blocks, state.bounds, state.pulled, strict=True):
-        low, high, weight = (to_numpy(part) for part in (lower, upper, pulled))
-        bent = (low < 0.0) & (high > 0.0)
+    blocks = zip(losses(state, open_rows), state.system.blocks, state.bounds, strict=True)
+    for total, block, (lower, upper) in blocks:
+        can = to_numpy(lower) < 0.0
         if block.cap is not None:
-            bent &= high <= to_numpy(block.cap)
-        width = np.where(bent, high - low, 1.0)
-        above, below = -low * high / width, np.minimum(-low, high)
-        used = weight[:, :, : open_rows.shape[1]]
-        cost = np.where(used < 0.0, -used * above[:, :, None], used * below[:, :, None])
-        total = np.sum(cost * open_rows[:, None, :], axis=2)
+            can = can & to_numpy(upper <= block.cap)
         if favour is not None:
             reads = np.abs(to_numpy(block.weights))
             share = np.sum(reads[:, :, : favour.shape[1]] * favour[:, None, :], axis=2)
             total = total * (1.0 + share / np.maximum(np.sum(reads, axis=2), 1e-300))
-        costs.append(np.where(bent, total, 0.0))
+        costs.append(np.where(can, total, 0.0))
     if not costs:
         return np.full(len(open_rows), -1), np.zeros(len(open_rows), dtype=np.float64)
     cost = np.concatenate(costs, axis=1)
     best = np.argmax(cost, axis=1) if cost.shape[1] else np.zeros(len(cost), dtype=np.int64)
     found = cost[np.arange(len(cost)), best] if cost.shape[1] else np.zeros(len(cost), dtype=np.float64)
     return np.where(found > 0.0, best, -1), found
+
+
+def sensitivity(state: State, open_rows: np.ndarray) -> np.ndarray | None:
+    """How much of what relaxations cost the open rows is due to each input, per width of it, (batch, inputs).
+
+    A unit's cost is shared among inputs by what they contribute to the width of its bounds: halving an input takes half
+    of its share away, to first order. None where units were not bounded over the boxes one by one (at a root).
+    """
+    if not state.reads:
+        return None
+    total = 0.0
+    for loss, (lower, upper), reads in zip(losses(state, open_rows), state.bounds, state.reads, strict=True):
+        width = to_numpy(upper - lower)
+        share = np.divide(loss, width, out=np.zeros(loss.shape, dtype=np.float64), where=loss > 0.0)
+        total = total + np.matmul(share[:, None, :], to_numpy(reads))[:, 0]
+    return total
 
 
 def split_phases(state: State, units: np.ndarray) -> State:

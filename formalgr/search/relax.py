@@ -31,7 +31,8 @@ class State:
     """What a batch of boxes inherits: a reduced system per box and bounds of its units; None before the root.
 
     noisy (batch,) bool: boxes whose units are bounded in float64 from here on (bounds/folded.py: NOISE_SHARE). pulled:
-    per block the coefficients (batch, units, rows) of units in the rows of the boxes' own bounds; children have none.
+    per block the coefficients (batch, units, rows) of units in the rows of the boxes' own bounds; reads: per block what
+    units take from the inputs (batch, units, inputs); children have neither, nor have roots the latter.
     Output rows beyond those of the unsafe set are limits (search/phases.py).
     """
 
@@ -39,10 +40,12 @@ class State:
     bounds: list
     noisy: np.ndarray
     pulled: list = field(default_factory=list)
+    reads: list = field(default_factory=list)
 
     def __getitem__(self, index) -> "State":
         bounds = [(lower[index], upper[index]) for lower, upper in self.bounds]
-        return State(self.system[index], bounds, self.noisy[index], [part[index] for part in self.pulled])
+        told = ([part[index] for part in parts] for parts in (self.pulled, self.reads))
+        return State(self.system[index], bounds, self.noisy[index], *told)
 
     @cached_property
     def nbytes(self) -> int:
@@ -112,13 +115,15 @@ class FoldedRelaxer(Relaxer):
             found = self._pass(box, state, WIDE)
         system, backward = found.system, found.backward
         form, pulled = backward.form(system.outputs, system.sizes[-1])
-        return form, box.minimum(form), None if found.loose else State(system, found.bounds, noisy, pulled)
+        state = None if found.loose else State(system, found.bounds, noisy, pulled, found.reads)
+        return form, box.minimum(form), state
 
     def _pass(self, box: Box, state: State | None, narrow: str) -> Folded:
         """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
         if state is None:
             return fold(self.graph, box, self.rows, narrow, self.limits)
-        return Folded(state.system, *unit_bounds(state.system, box, state.bounds, narrow))
+        bounds, reads, backward = unit_bounds(state.system, box, state.bounds, narrow)
+        return Folded(state.system, bounds, backward, reads)
 
     def _in_float32(self, box: Box, state: State | None) -> tuple[Folded | None, np.ndarray]:
         """What float32 finds, None if that is not good enough, and the boxes that are left to float64 from now on."""

@@ -138,7 +138,7 @@ class Grower:
         near = ~np.any(self._unsafe.open_polytopes(minima + MARGIN * size), axis=1)
         form = LinearForm(forms[:, :, 1:], forms[:, :, 0], MARGIN * size)
         rows = still[:, self._unsafe.owners].astype(np.float64)
-        axes = widest_influence(box, form, rows, np.ones(box.lower.shape, dtype=np.float64))
+        axes = widest_influence(box, form, rows)
         cut, closed = contract(box, form, minima, still, self._unsafe)
         for j, k in enumerate(open_.tolist()):
             node = nodes[k]

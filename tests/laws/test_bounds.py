@@ -142,7 +142,7 @@ def test_folding_and_reducing_keep_the_function(case):
     halves = box.split(np.zeros(3, dtype=np.int64))
     twice = np.array([0, 1, 2, 0, 1, 2])
     known = [(a[twice], b[twice]) for a, b in folded.bounds]
-    inner, _ = unit_bounds(folded.system[twice], halves, known, "float32")
+    inner, _, _ = unit_bounds(folded.system[twice], halves, known, "float32")
     smaller, kept = reduce(folded.system[twice], inner)
     assert smaller.units <= folded.system.units
     pairs = [(box, folded.system, folded.bounds), (halves, folded.system[twice], inner), (halves, smaller, kept)]
