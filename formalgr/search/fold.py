@@ -7,7 +7,7 @@ an activation the pre-activations are bounded (cheaply, then backward through th
 stable pieces are applied exactly, and only the unstable hinges become new symbols.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,8 +73,8 @@ class Folded:
 
     system: FoldedSystem
     bounds: list
+    reads: list
     backward: Backward
-    reads: list = field(default_factory=list)
     loose: bool = False
 
 
@@ -344,7 +344,7 @@ def fold(graph: Graph, box: Box, rows: Rows, narrow: str = WIDE, limits: FoldLim
         for source in node.inputs:
             if graph.last_use[source] == index:
                 values[source] = None
-    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, folder.backward, loose=folder.loose)
+    return Folded(_with_outputs(folder, values[-1], rows), folder.bounds, [], folder.backward, folder.loose)
 
 
 def _with_outputs(folder: _Folder, output: _Value, rows: Rows) -> FoldedSystem:

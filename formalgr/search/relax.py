@@ -122,8 +122,7 @@ class FoldedRelaxer(Relaxer):
         """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
         if state is None:
             return fold(self.graph, box, self.rows, narrow, self.limits)
-        bounds, reads, backward = unit_bounds(state.system, box, state.bounds, narrow)
-        return Folded(state.system, bounds, backward, reads)
+        return Folded(state.system, *unit_bounds(state.system, box, state.bounds, narrow))
 
     def _in_float32(self, box: Box, state: State | None) -> tuple[Folded | None, np.ndarray]:
         """What float32 finds, None if that is not good enough, and the boxes that are left to float64 from now on."""
