@@ -70,7 +70,8 @@ def points(
         lower, middle, upper = np.array(values, dtype=np.float64).reshape(-1, 3).T
         shifted = places + 0.6 * ((k + 0.5) / len(series) - 0.5)
         plot.errorbar(shifted, middle, [middle - lower, upper - middle], fmt="o", capsize=3, markersize=4, label=label)
-    plot.set_xticks(places, names, fontsize=7, rotation=0 if len(names) < 5 else 20)
+    turned = {} if len(names) < 5 else {"rotation": 20, "ha": "right", "rotation_mode": "anchor"}
+    plot.set_xticks(places, names, fontsize=7, **turned)
     plot.set_xlim(-1, len(names))
     plot.legend(fontsize=7)
     return save(figure, path)

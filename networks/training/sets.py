@@ -17,6 +17,7 @@ from networks.training.recipes import GeneratorRecipe, Recipe
 
 CLASSES = 10
 JUDGE_EPOCHS = 4
+"""Of the standard set; the moved copies are four times as many, so that one epoch has as many steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +70,17 @@ def picture_generators() -> tuple[GeneratorRecipe, ...]:
     )
 
 
+def _judge(data: Pictures, step: Step) -> Judge:
+    return convolutional_judge(data, step, 1 if MOVED in data.preprocessing else JUDGE_EPOCHS)
+
+
 def _pictures(name: str, accuracy: float, share: float, moved_share: float) -> DataSet:
     return DataSet(
         name=name,
         pixels=784,
         generators=picture_generators(),
         load=lambda place: load_pictures(data_place(place), name),
-        make_judge=lambda data, step: convolutional_judge(data, step, JUDGE_EPOCHS),
+        make_judge=_judge,
         judge_epochs=JUDGE_EPOCHS,
         accuracy=accuracy,
         share=share,

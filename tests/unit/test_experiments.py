@@ -34,7 +34,11 @@ from formalgr.experiments.table import (
 from formalgr.experiments.walk import WalkOptions, walk
 from formalgr.global_robustness.multiplicity import GlobalVerdict
 from formalgr.graph.network import load
+from formalgr.report.charts import Axes, Curve, curves
+from formalgr.report.figures import gallery
+from formalgr.report.pairs import AdversarialPair, write_pairs
 from formalgr.report.panels import Tile, animation, grid
+from formalgr.report.pictures import contact_sheet
 from tests.studies import cube_study, identity, study, within_cube
 from tests.zoo import chain
 
@@ -310,6 +314,50 @@ def test_grids_hold_any_number_of_tiles(number, tmp_path):
         assert np.all(grey[top : top + 88, left : left + 88] == round(255 * k / 16))
 
 
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_pairs_and_curves_are_drawn_for_any_number(number, tmp_path):
+    """Sheet and gallery hold that many pairs, bright before and dark after; without any the sheet is refused."""
+    from PIL import Image
+
+    pairs = [
+        AdversarialPair(
+            label=3,
+            index=k,
+            found=8,
+            latents=np.array([[0.0, 1.0], [0.1 * (k + 1), 1.0]]),
+            images=np.stack([np.ones(16), np.zeros(16)]),
+            scores=np.eye(10)[[3, 8]],
+            confirmed_float32=True,
+        )
+        for k in range(number)
+    ]
+    lines = [Curve(f"pair {k}", range(3), [0.1 * k] * 3) for k in range(number)]
+    with Image.open(curves(tmp_path / "curves.png", lines, Axes("some curves", "x", "y"))) as picture:
+        drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(np.int64)
+    tableau = [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)]
+    seen = [bool(np.any(np.max(np.abs(drawn - colour), axis=1) < 8)) for colour in tableau]
+    assert seen == [k < number for k in range(5)]
+    if not number:
+        with pytest.raises(ValueError, match="at least one"):
+            contact_sheet(tmp_path / "sheet.png", pairs, "none")
+        return
+    with Image.open(contact_sheet(tmp_path / "sheet.png", pairs, "some")) as picture:
+        grey = np.asarray(picture.convert("L"))
+    starts = np.sum((grey[:, :-1] > 250) & (grey[:, 1:] < 5), axis=1)  # from G(z), white, to G(z'), black
+    assert np.max(starts) == number
+    page = gallery(write_pairs(tmp_path / "pairs.npz", pairs))
+    assert page.count("<figure") == number and page.count("<img") == 3 * number
+
+
+def test_nothing_wrong_is_said_and_drawn(capsys, tmp_path):
+    document = run(capsys, "outliers", "-n", "20", "--class", "2", "--out", tmp_path / "a")
+    assert document["found"] == 0 and (tmp_path / "a" / "outliers.png").stat().st_size > 0
+    words = ["-n", "5", "--class", "2", "--confidence", "1", "--steps", "3", "--out", tmp_path / "b"]
+    document = run(capsys, "walk", *words)
+    assert "No start for class 2" in " ".join(document["sentences"])
+    assert {Path(path).name for path in document["pictures"]} == {"strip.png", "confidence.png"}
+
+
 def test_a_film_has_all_its_frames(tmp_path):
     from PIL import Image
 
@@ -355,9 +403,11 @@ def test_defaults_need_no_data_and_write_what_they_say(name, capsys, tmp_path):
     assert {**document, **{key: again[key] for key in ignored}} == again
 
 
-@pytest.mark.parametrize("name", ["confidence", "continuity", "correctness", "outliers", "walk"])
+@pytest.mark.parametrize("name", OWN)
 def test_one_sample_is_enough(name, capsys, tmp_path):
-    document = run(capsys, name, "-n", "1", "--class", "5", "--out", tmp_path / "out")
+    few = {"continuity": ["--epsilon", "0.1"], "walk": ["--steps", "2"], "table": ["--certified-samples", "1"]}
+    words = ["--epsilon", "0.1"] if name == "fgsm" else ["--class", "5", *few.get(name, [])]
+    document = run(capsys, name, "-n", "1", *words, "--out", tmp_path / "out")
     assert {Path(path).name for path in document["pictures"]} == FILES[name]
 
 
