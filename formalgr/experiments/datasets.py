@@ -15,6 +15,7 @@ import numpy as np
 
 from formalgr.core.errors import InputError
 from formalgr.core.seeds import named_generator
+from formalgr.graph.network import Network
 from formalgr.graph.onnx_file import LARGEST_FILE, read_bytes
 
 IDX = {"test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -32,6 +33,15 @@ class Pictures:
 
     def __len__(self):
         return len(self.labels)
+
+    def check(self, network: Network) -> None:
+        """Raises InputError when pictures or labels do not fit a classifier."""
+        if self.pixels.shape[1] != network.graph.inputs:
+            raise InputError(
+                f"{self.path}: pictures of {self.pixels.shape[1]} pixels, the classifier takes {network.graph.inputs}"
+            )
+        if self.labels.max() >= network.scores:
+            raise InputError(f"{self.path}: label {self.labels.max()}, the classifier has {network.scores} classes")
 
     def drawn(self, number: int, seed: int) -> "Pictures":
         """`number` of them in random order without repetition; all where there are fewer."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.attacks.gradient import gradient
-from formalgr.core.errors import InputError
 from formalgr.experiments.confidence import Share, share
 from formalgr.experiments.datasets import Pictures
 from formalgr.experiments.labelled import PIECE, softmax
@@ -64,12 +63,7 @@ class Steps:
 def steps(network: Network, pictures: Pictures, rule: str = "argmax") -> Steps:
     """The sign steps of all pictures. Raises InputError when pictures or labels do not fit the classifier."""
     graph = network.graph
-    if pictures.pixels.shape[1] != graph.inputs:
-        raise InputError(
-            f"{pictures.path}: pictures of {pictures.pixels.shape[1]} pixels, the classifier takes {graph.inputs}"
-        )
-    if pictures.labels.max() >= network.scores:
-        raise InputError(f"{pictures.path}: label {pictures.labels.max()}, the classifier has {network.scores} classes")
+    pictures.check(network)
     signs, before = [], []
     for start in range(0, len(pictures), PIECE):
         values = graph.values(pictures.pixels[start : start + PIECE].astype(np.float64))

@@ -83,9 +83,10 @@ def generated(name: str, samples: Mapping[str, Sequence[Labelled]]) -> Column:
 
 
 def on_pictures(name: str, networks: Mapping[str, Network], pictures: Pictures, rule: str) -> Column:
-    """The column of test pictures; a tie is wrong."""
+    """The column of test pictures; a tie is wrong. Raises InputError when the pictures do not fit a classifier."""
     answers = {}
     for classifier, network in networks.items():
+        pictures.check(network)
         scores = evaluate(network, pictures.pixels)
         scores = scores if rule == "argmax" else -scores
         own = scores[np.arange(len(scores)), pictures.labels]

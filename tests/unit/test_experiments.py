@@ -494,6 +494,18 @@ def test_bad_input_is_told_in_one_line(words, told, capsys, tmp_path):
     assert told in error and error.count("\n") == 1 and not out.exists()
 
 
+@pytest.mark.parametrize("name", ["fgsm", "table"])
+def test_pictures_of_another_shape_are_refused_before_any_work(name, capsys, tmp_path):
+    """3x3 pictures, and a label that no classifier has."""
+    out = tmp_path / "out"
+    for pixels, label, told in (((2, 3, 3), 1, "9 pixels, the classifier takes 64"), ((2, 8, 8), 12, "label 12")):
+        np.savez(tmp_path / "some.npz", x_test=np.zeros(pixels, dtype=np.uint8), y_test=np.array([0, label]))
+        words = ["experiment", name, "--dataset", "some", "--data", str(tmp_path), "-n", "5", "--out", str(out)]
+        assert main(words) == 3
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1 and not out.exists()
+
+
 def test_a_radius_of_zero_moves_nothing(capsys, tmp_path):
     """Epsilon 0: no movement beyond rounding, no picture changes, and no pair is found."""
     still = run(capsys, "continuity", "-n", "2", "--class", "8", "--epsilon", "0", "--out", tmp_path / "a")

@@ -105,6 +105,18 @@ def test_what_is_no_result_is_refused(content, tmp_path, capsys):
     assert "some.json" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
 
 
+def test_a_page_that_cannot_be_written(tmp_path, capsys):
+    """A file where its folder should be, a folder where it should be: told, and nothing is touched."""
+    place = tmp_path / "file"
+    place.write_text("here first")
+    result = str(global_result(tmp_path / "run"))
+    for target in (place / "page.html", tmp_path / "run"):
+        assert main(["report", result, "-o", str(target)]) == 3
+        error = capsys.readouterr().err
+        assert str(target) in error and error.count("\n") == 1
+    assert place.read_text() == "here first" and len(list((tmp_path / "run").iterdir())) == 2
+
+
 # ---------------------------------------------------------------- figures
 
 

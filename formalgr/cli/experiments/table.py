@@ -88,6 +88,8 @@ def run(session: Session) -> int:
     check_folder(args.out)
     studies, networks = _studies(args)
     pictures = pictures_of(args)
+    for network in networks.values():
+        pictures.check(network)
     with watched(session) as display:
         columns = [
             generated(name, {c: sampled(study, args.samples, args.seed, display) for c, study in mine.items()})
