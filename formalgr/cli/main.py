@@ -126,6 +126,8 @@ def _run(argv: list[str], budget: Budget) -> int:
     try:
         return _module(name).run(session)
     except OutOfTime:
+        if not name.startswith("experiment "):
+            raise
         from formalgr.cli.experiment import out_of_time
 
         return out_of_time(session)
