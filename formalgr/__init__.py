@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         LatentMass,
         Network,
         Outcome,
+        PairBracket,
         RadiusBracket,
         Semantics,
         Shift,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         local_robustness,
         radius,
         read_vnnlib,
+        twin,
         verify,
         write_certificate,
     )
@@ -55,6 +57,7 @@ __all__ = [
     "LatentMass",
     "Network",
     "Outcome",
+    "PairBracket",
     "RadiusBracket",
     "Semantics",
     "Shift",
@@ -74,6 +77,7 @@ __all__ = [
     "local_robustness",
     "radius",
     "read_vnnlib",
+    "twin",
     "verify",
     "write_certificate",
 ]

@@ -5,7 +5,6 @@ rooms decide).
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
+from formalgr.arguments import check_keywords, drawn, limit
 from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
 from formalgr.core.errors import UsageError
@@ -41,16 +41,17 @@ from formalgr.report.global_certificate import certificate_bytes
 from formalgr.report.global_certificate import write_certificate as _write_certificate
 from formalgr.report.local_certificates import archive_of
 from formalgr.report.notebook import frontiers_html
-from formalgr.report.progress import Display
 from formalgr.spec.query import Property, Query
 from formalgr.spec.robustness import latent_ball, local_robustness, wrong_label
 from formalgr.spec.vnnlib_reader import read_vnnlib
+from formalgr.twins import twin
 from formalgr.verify.bracket import RadiusBracket, RadiusOptions
 from formalgr.verify.l0 import L0Bracket, L0Options, LabelledImages, l0_brackets, pixel_coordinates, uniform_domain
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 from formalgr.verify.property import verify_property
 from formalgr.verify.radius import radius_brackets
+from formalgr.verify.twin import PairBracket
 
 __all__ = [
     "CertifyOptions",
@@ -63,6 +64,7 @@ __all__ = [
     "LatentMass",
     "Network",
     "Outcome",
+    "PairBracket",
     "RadiusBracket",
     "Semantics",
     "Shift",
@@ -81,6 +83,7 @@ __all__ = [
     "local_robustness",
     "radius",
     "read_vnnlib",
+    "twin",
     "verify",
     "verify_property",
     "write_certificate",
@@ -180,7 +183,7 @@ def verify(
     fit, ModelError or PropertyError when the region does not fit the network.
     """
     if isinstance(region, Property) and label is None:
-        return verify_property(network, region, options, Budget(_limit(timeout_seconds)))
+        return verify_property(network, region, options, Budget(limit(timeout_seconds)))
     if not isinstance(network, Network):
         raise UsageError("networks by name go with a property that declares them; give the one network")
     if isinstance(region, RationalBox):
@@ -189,7 +192,7 @@ def verify(
         region = Query(region, wrong_label(label, network.scores, label_rule))
     elif label is not None:
         raise UsageError("label goes with a box; a query or a property says itself what is unsafe")
-    budget = Budget(_limit(timeout_seconds))
+    budget = Budget(limit(timeout_seconds))
     return verify_batch(network, [region], options, budget)[0]
 
 
@@ -210,10 +213,10 @@ def certify(
     stopped), local (VerifyOptions of the local checks). `progress`: True draws on stderr; a callable is given Ticks.
     Raises UsageError on a value outside its domain, ModelError when networks do not fit.
     """
-    _check_keywords("certify", options, CertifyKeywords)
+    check_keywords("certify", options, CertifyKeywords)
     settings = CertifyOptions(**options)
-    budget = Budget(_limit(timeout_seconds))
-    with _drawn(progress) as display:
+    budget = Budget(limit(timeout_seconds))
+    with drawn(progress) as display:
         return _certify(study, epsilon, delta, alpha, settings, budget, display)
 
 
@@ -256,8 +259,8 @@ def write_certificate(
     another word and for float32 semantics, InputError for networks that have no local certificates.
     """
     choice = None if certify_local is None else Choice.of(certify_local)
-    budget = Budget(_limit(timeout_seconds))
-    with _drawn(progress) as display:
+    budget = Budget(limit(timeout_seconds))
+    with drawn(progress) as display:
         return _write_certificate(path, certificate, study, choice, jobs, budget, display)
 
 
@@ -277,11 +280,11 @@ def frontier(
     stopped), tolerance and relative (how narrow brackets shall be: 0.001 or 5 %), radii (settled first), local
     (VerifyOptions; its seconds_per_query limits each sample, 1 by default). Raises like certify.
     """
-    _check_keywords("frontier", options, FrontierKeywords)
+    check_keywords("frontier", options, FrontierKeywords)
     settings = FrontierOptions(**options)
-    budget = Budget(_limit(timeout_seconds))
+    budget = Budget(limit(timeout_seconds))
     studies = study if isinstance(study, Mapping) else {"classifier": study}
-    with _drawn(progress) as display:
+    with drawn(progress) as display:
         results = _frontiers(studies, max_epsilon, alpha, settings, budget, display)
     return FrontierCurves(tuple(results), tuple(studies))
 
@@ -303,11 +306,11 @@ def latent_mass(
     open, any number of latents; bounds hold at its confidence. Raises UsageError on a value outside its domain,
     ModelError when networks do not fit.
     """
-    _check_keywords("latent_mass", options, MassKeywords)
+    check_keywords("latent_mass", options, MassKeywords)
     local = options.pop("options", None) or VerifyOptions()
     regions = MassOptions(**options, branch=local.branch)
-    budget = Budget(_limit(timeout_seconds))
-    with _drawn(progress) as display:
+    budget = Budget(limit(timeout_seconds))
+    with drawn(progress) as display:
         if samples is None:
             return _latent_mass(study, epsilon, regions, budget, display)
         return hybrid_mass(study, epsilon, replace(samples, regions=regions, local=local), budget, display)
@@ -330,12 +333,12 @@ def radius(
     stays a wider bracket; both ends always hold. Raises UsageError or InputError on bad values, ModelError when latents
     do not fit the network.
     """
-    _check_keywords("radius", options, RadiusKeywords)
+    check_keywords("radius", options, RadiusKeywords)
     local = options.pop("options", None) or VerifyOptions()
     settings = RadiusOptions(**options, local=local)
     unsafe = wrong_label(label, network.scores, label_rule)
-    budget = Budget(_limit(timeout_seconds))
-    with _drawn(progress) as display:
+    budget = Budget(limit(timeout_seconds))
+    with drawn(progress) as display:
         return radius_brackets(network, np.atleast_2d(np.asarray(latents)), unsafe, settings, budget, display)
 
 
@@ -356,7 +359,7 @@ def l0_radius(
     ends always hold. d_m of a misclassified image is undefined (both ends None). Raises UsageError, InputError or
     ModelError on a question that does not fit.
     """
-    _check_keywords("l0_radius", options, L0Keywords)
+    check_keywords("l0_radius", options, L0Keywords)
     inputs, domain = network.graph.inputs, options.get("domain", (0, 1))
     flat = np.asarray(images, dtype=np.float64)
     flat = flat.reshape(-1, inputs) if flat.size % inputs == 0 else np.atleast_2d(flat)
@@ -364,25 +367,5 @@ def l0_radius(
     named = [int(labels)] * len(flat) if np.ndim(labels) == 0 else [int(label) for label in labels]
     coordinates = pixel_coordinates(network.graph.input_shape, options.get("channels"))
     given = LabelledImages(flat, named, region, coordinates)
-    with _drawn(progress) as display:
-        return l0_brackets(network, given, options.get("options"), Budget(_limit(timeout_seconds)), display)
-
-
-def _check_keywords(name: str, given: dict, known: type) -> None:
-    """Raises TypeError for a keyword that the function does not have."""
-    unknown = sorted(set(given) - set(known.__annotations__))
-    if unknown:
-        keywords = ", ".join(known.__annotations__)
-        raise TypeError(f"{name} has no option {unknown[0]!r}; its keywords are progress, timeout_seconds, {keywords}")
-
-
-def _drawn(progress: bool | Progress):
-    """A context whose value takes Ticks: the callable itself, or a display that draws them when `progress` is True."""
-    return nullcontext(progress) if callable(progress) else Display(quiet=not progress)
-
-
-def _limit(timeout_seconds: float) -> float:
-    """The limit itself. Raises UsageError unless it is > 0."""
-    if not timeout_seconds > 0:
-        raise UsageError(f"timeout_seconds must be > 0, got {timeout_seconds}")
-    return timeout_seconds
+    with drawn(progress) as display:
+        return l0_brackets(network, given, options.get("options"), Budget(limit(timeout_seconds)), display)

@@ -8,6 +8,7 @@ robustness: Katz et al. 2017 (Towards Proving the Adversarial Robustness of Deep
 one query for each of the four other labels; here the four are one union, which costs less than its parts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -19,12 +20,12 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError
 from formalgr.core.exact import fraction
 from formalgr.core.progress import Progress, Tick, silent
-from formalgr.core.verdict import Outcome, Verdict
+from formalgr.core.verdict import Guarantee, Outcome, Verdict
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import changed_outputs, latent_ball, wrong_label
 from formalgr.spec.unsafe import UnsafeSet
-from formalgr.verify.bracket import UNPROVEN, RadiusBracket, RadiusOptions
+from formalgr.verify.bracket import UNPROVEN, Known, RadiusBracket, RadiusOptions
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
 from formalgr.verify.radius import radius_brackets
@@ -76,7 +77,7 @@ class AcasOptions:
     epsilons: tuple[Fraction, ...] = _exact("0.001", "0.005")
     max_delta: Fraction = Fraction(1, 2)
     tolerance: Fraction = Fraction(1, 1000)
-    bracket_seconds: float = 3.0
+    bracket_seconds: float = 30.0
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
     @property
@@ -135,15 +136,23 @@ def cells(
 
 
 def reaches(
-    network: Network, options: AcasOptions, budget: Budget | None = None, progress: Progress = silent
+    network: Network,
+    options: AcasOptions,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+    decided: Sequence[Cell] = (),
 ) -> tuple[Reach, ...]:
-    """How far every point keeps its label, then its outputs within each epsilon. Raises as `cells` does."""
+    """How far every point keeps its label, then its outputs within each epsilon. Raises as `cells` does.
+
+    Brackets of labels start from what the `decided` cells of the same network and options say.
+    """
     budget, found, values = budget or Budget(), [], _exact_outputs(network)
     asked = [(point, None, wrong_label(label, SIZE, "argmin")) for point, label in labels_of(network).items()]
     for epsilon in options.epsilons:
         asked += [(point, epsilon, changed_outputs(row, epsilon)) for point, row in values.items()]
     for point, epsilon, unsafe in asked:
-        bracket = _bracket(network, POINTS[point], unsafe, options, budget)
+        known = _known([cell for cell in decided if cell.point == point and epsilon is None])
+        bracket = _bracket(network, POINTS[point], unsafe, options, (budget, known))
         least = UNPROVEN if unsafe.contains(values[point]) else Fraction(0)
         found.append(Reach(point, epsilon, replace(bracket, lower=max(bracket.lower, least))))
         progress(Tick("brackets", len(asked), len(found)))
@@ -164,17 +173,33 @@ def _exact_outputs(network: Network) -> dict[str, tuple[Fraction, ...]]:
     return {point: tuple(map(fraction, row)) for point, row in zip(POINTS, outputs.tolist(), strict=True)}
 
 
+def _known(cells: Sequence[Cell]) -> Known:
+    """The largest proven radius, and the replayed point of the smallest violated one."""
+    proven = [cell for cell in cells if cell.outcome.verdict is Verdict.HOLDS]
+    violated = [cell for cell in cells if cell.outcome.verdict is Verdict.VIOLATED]
+    best = max(proven, key=lambda cell: cell.delta, default=None)
+    nearest = min(violated, key=lambda cell: cell.delta, default=None)
+    return Known(
+        UNPROVEN if best is None else best.delta,
+        Guarantee.NONE if best is None else best.outcome.guarantee,
+        None if nearest is None else nearest.outcome.counterexample.point,
+        0.0 if best is None else best.seconds,
+    )
+
+
 def _bracket(
-    network: Network, point: tuple[Fraction, ...], unsafe: UnsafeSet, options: AcasOptions, budget: Budget
+    network: Network, point: tuple[Fraction, ...], unsafe: UnsafeSet, options: AcasOptions, start: tuple[Budget, Known]
 ) -> RadiusBracket:
-    """The bracket around the decimal point itself, from the one around the nearest floats.
+    """The bracket around the decimal point itself, from the one around the nearest floats; `start`: budget, what is known.
 
     The closed ball around the point whose radius is smaller by their distance lies in the proven one; the
     distance of the witness is exact.
     """
     center = np.array([[float(x) for x in point]], dtype=np.float64)
     shift = max(abs(x - Fraction(z)) for x, z in zip(point, center[0].tolist(), strict=True))
-    (found,) = radius_brackets(network, center, unsafe, options.radius, budget)
+    budget, known = start
+    known = replace(known, lower=max(known.lower - shift, UNPROVEN))
+    (found,) = radius_brackets(network, center, unsafe, options.radius, budget, known=[known])
     upper = None
     if found.witness is not None:
         upper = max(abs(x - y) for x, y in zip(point, found.witness.point, strict=True))

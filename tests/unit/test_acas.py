@@ -10,7 +10,9 @@ import pytest
 
 from formalgr.cli.main import main
 from formalgr.core.box import RationalBox
+from formalgr.core.budget import Budget
 from formalgr.core.errors import InputError, ModelError, UsageError
+from formalgr.core.progress import silent
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Verdict
 from formalgr.experiments.acas import DELTAS, NORMALISED, POINTS, PUBLISHED, AcasOptions, cells, labels_of, reaches
@@ -77,6 +79,18 @@ def test_the_study_agrees_with_samples_and_with_itself(small, clip):
             assert bracket.upper is None or cell.delta < bracket.upper
         else:
             assert box.contains(cell.outcome.counterexample.point) and cell.delta > bracket.lower
+
+
+def test_brackets_start_from_decided_cells(small):
+    """With no time of their own: no worse than the cells, whose ends are proven or replayed anew."""
+    network, options = load(small), AcasOptions(epsilons=(), **FAST)
+    found = cells(network, options)
+    for reach in reaches(network, options, Budget(0.0), silent, found):
+        mine = [cell for cell in found if cell.point == reach.point]
+        held = [cell.delta for cell in mine if cell.outcome.verdict is Verdict.HOLDS]
+        broken = [cell.delta for cell in mine if cell.outcome.verdict is Verdict.VIOLATED]
+        assert max(held, default=0) - Fraction(1, 10**15) <= reach.bracket.lower
+        assert not broken or reach.bracket.upper <= min(broken)
 
 
 def test_confidence_brackets_hold_the_known_distance(tmp_path):

@@ -271,6 +271,20 @@ def test_a_margin_above_the_bound_is_never_broken():
     assert np.max(margins[others <= 0.0]) <= found.upper and np.sum(others <= 0.0) > 100
 
 
+def test_the_python_interface():
+    import formalgr as fg
+
+    network = chain(2, ([[1, -1], [-1, 1]], [0, 0]))
+    found = fg.twin(network, box((-1, 1), (-1, 1)), "0.25", tolerance=0.01, timeout_seconds=20)
+    assert isinstance(found, fg.PairBracket) and found.lower <= Fraction(1, 2) <= found.upper
+    broken = fg.twin(network, box((-1, 1), (-1, 1)), "0.25", margin=1, label_rule="argmin", tolerance=0.01)
+    assert broken.lower <= 1 <= broken.upper <= Fraction(102, 100)
+    with pytest.raises(TypeError, match="twin has no option 'eps'"):
+        fg.twin(network, box((-1, 1), (-1, 1)), 1, eps=1)
+    with pytest.raises(UsageError, match="timeout_seconds must be > 0"):
+        fg.twin(network, box((-1, 1), (-1, 1)), 1, timeout_seconds=0)
+
+
 def test_the_command(tmp_path, capsys):
     """y = (x0 - x1, x1 - x0) on a property's box: delta .25 changes it by .5."""
     network = str(difference(tmp_path / "n.onnx"))

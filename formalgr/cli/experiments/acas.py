@@ -51,7 +51,7 @@ def add_arguments(parser: options.Parser) -> None:
         "--tolerance", type=options.radius, default="0.001", metavar="T", help="widest bracket wanted (default 0.001)"
     )
     group.add_argument(
-        "--bracket-timeout", type=options.seconds, default=3.0, metavar="S", help="limit of one bracket (default 3)"
+        "--bracket-timeout", type=options.seconds, default=30.0, metavar="S", help="limit of one bracket (default 30)"
     )
     options.add_effort_options(parser, "limit of the whole run; what is undecided then is unknown")
     parser.add_argument(
@@ -94,7 +94,7 @@ def run(session: Session) -> int:
     labels = labels_of(network)
     with session.display() as display:
         decided = cells(network, settings, session.budget, display)
-        brackets = reaches(network, settings, session.budget, display)
+        brackets = reaches(network, settings, session.budget, display, decided)
     total, published = sum(cell.seconds for cell in decided), sum(cell.published[1] for cell in decided)
     undecided = [cell.outcome.reason for cell in decided if cell.outcome.verdict is Verdict.UNKNOWN]
     closed = len(decided) - len(undecided)
