@@ -1,4 +1,4 @@
-"""The ACAS Xu study of Katz et al. 2017: every cell, the radius of every point, how far outputs stay close; both variants.
+"""The ACAS Xu study of Katz et al. 2017, both variants: cells, the radius of every point, how far outputs stay close.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.acas_study --cases DIR [--seconds S] [--epsilons LIST] [--out FILE]
 
@@ -92,7 +92,8 @@ def main() -> int:
         made, summary = study(network, options)
         rows, groups = rows + made, [*groups, summary]
     rates = {"before": before, "after": matmul_rate()}
-    write(document("benchmarks.acas_study", cell_limit=CELL_SECONDS, matmul_gflops=rates, summary=groups, rows=rows), args.out)
+    result = document("benchmarks.acas_study", cell_limit=CELL_SECONDS, matmul_gflops=rates, summary=groups, rows=rows)
+    write(result, args.out)
     return 0 if all(group["decided"] == group["cells"] for group in groups) else 1
 
 

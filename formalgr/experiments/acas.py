@@ -190,7 +190,7 @@ def _known(cells: Sequence[Cell]) -> Known:
 def _bracket(
     network: Network, point: tuple[Fraction, ...], unsafe: UnsafeSet, options: AcasOptions, start: tuple[Budget, Known]
 ) -> RadiusBracket:
-    """The bracket around the decimal point itself, from the one around the nearest floats; `start`: budget, what is known.
+    """The bracket around the decimal point, from the one around the nearest floats; start: budget, what is known.
 
     The closed ball around the point whose radius is smaller by their distance lies in the proven one; the
     distance of the witness is exact.

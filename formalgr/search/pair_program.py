@@ -27,6 +27,9 @@ from formalgr.search.paired import PairBox
 from formalgr.solvers.highs_backend import WarmLp
 from formalgr.solvers.milp import Milp, Row
 
+LEAST_LOSS = 1e-3
+"""Every unit counts at least this share of the one that counts most: a coefficient of 0 may be that of a flat line."""
+
 
 class Phase(enum.IntEnum):
     """The piece of a unit min(max(r, 0), cap) in one copy."""
@@ -116,6 +119,7 @@ class PairProgram:
         if layout.units:
             columns[:, dr] = [np.concatenate([ends[k][0] for ends in moves.rows]) for k in (0, 1)]
             self.loss = np.concatenate([np.abs(part[0, :, row]) for part in moves.pulled])
+            self.loss += LEAST_LOSS * np.max(self.loss) + np.finfo(np.float64).tiny
         self._rows_of_units(system)
         self._relaxations(bounds, moves.lines)
         self._rows_of_copies()
