@@ -5,7 +5,7 @@ replayed; a record never loses an end that it had; the order only costs time).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from formalgr.core.budget import Budget
@@ -72,7 +72,7 @@ class BracketRecord:
 
     def to_json(self) -> dict:
         """Plain values; `from_json` gives the record back."""
-        body = asdict(self)
+        body = dict(vars(self))
         body["lower"], body["upper"] = str(self.lower), None if self.upper is None else str(self.upper)
         body["point"] = None if self.point is None else [str(x) for x in self.point]
         body["guarantee"], body["reason"] = self.guarantee.name, None if self.reason is None else self.reason.name

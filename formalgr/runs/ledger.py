@@ -82,6 +82,7 @@ class Ledger:
                 self._lock = _locked(self.path)
                 self._database = sqlite3.connect(self.path)
                 self._database.text_factory = _text
+                self._database.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last records, no more
                 self._create()
                 self._adopt({"ledger": SCHEMA, **settings})
         except BaseException:
