@@ -17,16 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, matmul_rate, median, write
-from formalgr.core.verdict import Guarantee, Stage, Verdict
+from benchmarks.scaling_work import records, sleep, units
 from formalgr.global_robustness.book import Book
 from formalgr.global_robustness.certify import CertifyOptions, certify
 from formalgr.global_robustness.ledgers import combined, recount
-from formalgr.global_robustness.samples import UNIT, SampleRecord, Unit
+from formalgr.global_robustness.samples import UNIT
 from formalgr.global_robustness.study import Study
 from formalgr.runs.base import Crew
 from formalgr.runs.engines import run
@@ -37,28 +37,6 @@ from formalgr.runs.pool import Pool
 DIGITS = ROOT / "networks" / "digits"
 RAY = ("ray",) if find_spec("ray") else ()
 SETTINGS = {"networks": {"0": ["0"]}, "samples": 10**9, "rule": "fixed number of samples"}
-
-
-def records(unit: Unit) -> list[SampleRecord]:
-    """What a unit brings back, without any work; every tenth sample has a witness."""
-    rest = Guarantee.FLOAT_SOUND, Stage.BOUNDS, None, False, {"BOUNDS": 0.0012345678901234, "ATTACK": 0.00034567890123}
-    witness = tuple(0.12345678901234567 + k for k in range(8))
-    return [
-        SampleRecord(unit.label, k, Verdict.VIOLATED, *rest, witness, True) if k % 10 == 0
-        else SampleRecord(unit.label, k, Verdict.HOLDS, *rest)
-        for k in unit.indices
-    ]  # fmt: skip
-
-
-def sleep(seconds: float) -> float:
-    """A chunk of so many seconds that needs no processor: how long it waits does not depend on who else is busy."""
-    time.sleep(seconds)
-    return seconds
-
-
-def units(count: int, first: int = 0) -> Iterator[Unit]:
-    """Units of work, one after the other."""
-    return (Unit(0, tuple(range(UNIT * k, UNIT * (k + 1)))) for k in range(first, first + count))
 
 
 class Marks:
