@@ -26,6 +26,7 @@ from formalgr.global_robustness.hybrid import HybridOptions, hybrid_mass
 from formalgr.global_robustness.latent_mass import LatentMass, MassOptions
 from formalgr.global_robustness.latent_mass import latent_mass as _latent_mass
 from formalgr.global_robustness.local_proofs import Choice
+from formalgr.global_robustness.monitor import Monitor, MonitorOptions, Sighting
 from formalgr.global_robustness.sequential import CertifyRule
 from formalgr.global_robustness.shift import Shift
 from formalgr.global_robustness.study import Study
@@ -62,11 +63,14 @@ __all__ = [
     "L0Bracket",
     "L0Options",
     "LatentMass",
+    "Monitor",
+    "MonitorOptions",
     "Network",
     "Outcome",
     "PairBracket",
     "RadiusBracket",
     "Semantics",
+    "Sighting",
     "Shift",
     "Study",
     "Verdict",

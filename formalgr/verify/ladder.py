@@ -86,6 +86,10 @@ class Ladder:
                 self._learn(rung, proven)
         return [(rung.proven, rung.seconds) for rung in rungs]
 
+    def at(self, centers: np.ndarray, radius: Fraction, budget: Budget) -> list[Fraction]:
+        """Per center (batch, inputs) the largest radius <= `radius` that bounds over that ball prove, 0 when none."""
+        return self.proven_radii([_Rung(center, radius, Fraction(0), trial=radius) for center in centers], budget)
+
     def _aim(self, rung: _Rung, radius: Fraction) -> None:
         """The next radius to try: on the grid, above what is proven and below what failed."""
         radius = rung.cap if radius >= rung.cap else rounded_down(radius, self.step)
