@@ -132,6 +132,20 @@ def sweeps(result: dict) -> str:
     return f"{grid(header, rows)}\n\nUndecided:\n\n{grid('network | property | expected | why', undecided)}"
 
 
+def global_runs(result: dict) -> str:
+    """Every row."""
+    header = "part | classifier | eps | samples | decided (closed) | verdict | s | CPU s | samples/CPU s | goal, s"
+
+    def line(row: dict) -> list:
+        places = [row["part"], row["classifier"], f"{row['epsilon']:g}", row["samples"], row["done"]]
+        rate = number(row["samples"] / row["cpu_seconds"])
+        goal = "-" if row["goal_seconds"] is None else f"{row['goal_seconds']:g}"
+        times = number(row["seconds"]), number(row["cpu_seconds"])
+        return [*places, row.get("verdict", "-"), *times, rate, goal]
+
+    return grid(header, map(line, result["rows"]))
+
+
 TABLES: dict[str, Callable[[dict], str]] = {
     "compare_marabou": compare_marabou,
     "acasxu": acasxu,
@@ -139,6 +153,7 @@ TABLES: dict[str, Callable[[dict], str]] = {
     "local_checks": local_checks,
     "wide_checks": wide_checks,
     "sweeps": sweeps,
+    "global_runs": global_runs,
 }
 
 

@@ -55,10 +55,10 @@ def _margin(quantile: np.ndarray) -> np.ndarray:
 def upper_quantiles(samples: int, alpha: float) -> np.ndarray:
     """BetaInv(1 - alpha; k, samples - k + 1) for k = 1 .. samples, (samples,), to nearest."""
     check_alpha(alpha)
-    from scipy.stats import beta
+    from scipy.special import betainccinv
 
     k = np.arange(1, samples + 1, dtype=np.float64)
-    return beta.isf(alpha, k, samples - k + 1.0)
+    return betainccinv(k, samples - k + 1.0, alpha)
 
 
 def upper_bounds(samples: int, alpha: float) -> np.ndarray:
@@ -75,10 +75,10 @@ def lower_bounds(samples: int, alpha: float) -> np.ndarray:
     (samples + 1,), rising, begins at 0.
     """
     check_alpha(alpha)
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     k = np.arange(1, samples + 1, dtype=np.float64)
-    return np.insert(_down(beta.ppf(alpha, k, samples - k + 1.0)), 0, 0.0)
+    return np.insert(_down(betaincinv(k, samples - k + 1.0, alpha)), 0, 0.0)
 
 
 def upper_bound(failures: int, samples: int, alpha: float) -> float:
@@ -87,9 +87,9 @@ def upper_bound(failures: int, samples: int, alpha: float) -> float:
     _check_counts(failures, samples)
     if failures == samples:
         return 1.0
-    from scipy.stats import beta
+    from scipy.special import betainccinv
 
-    return float(_up(beta.isf(alpha, failures + 1, samples - failures)))
+    return float(_up(betainccinv(failures + 1, samples - failures, alpha)))
 
 
 def lower_bound(failures: int, samples: int, alpha: float) -> float:
@@ -98,9 +98,9 @@ def lower_bound(failures: int, samples: int, alpha: float) -> float:
     _check_counts(failures, samples)
     if failures == 0:
         return 0.0
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return float(_down(beta.ppf(alpha, failures, samples - failures + 1)))
+    return float(_down(betaincinv(failures, samples - failures + 1, alpha)))
 
 
 def certify_p_value(not_proven: int, samples: int, delta: float) -> float:

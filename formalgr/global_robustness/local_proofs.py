@@ -21,8 +21,8 @@ from formalgr.global_robustness.study import Study
 from formalgr.runs.workers import run
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball
-from formalgr.verify.certificate import Certifier, model_bytes
-from formalgr.verify.checker import Unreadable
+from formalgr.verify.certificate import Certifier, accepts, model_bytes
+from formalgr.verify.checker import Checker, Unreadable
 from formalgr.verify.checker.reading import read
 
 UNIT = 20
@@ -60,9 +60,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class ClassProofs:
-    """The ONNX file that a class's certificates speak of, and the certificate of every chosen sample by its index.
-
-    None where none was found within the effort.
+    """The ONNX file that a class's certificates speak of, and the certificate of every chosen sample by its index: the
+    checker has accepted it. None where none was found within the effort.
     """
 
     model: bytes
@@ -86,15 +85,15 @@ class _Prover:
     models: Mapping[int, bytes]
     epsilon: Fraction
     seed: int
-    _certifiers: dict = field(default_factory=dict, compare=False, repr=False)
+    _makers: dict = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, wanted: _Wanted) -> list[bytes | None]:
         label, records = wanted.label, wanted.records
         latents = self.study.prior(label).at(self.seed, label, [record.index for record in records])
         queries = [Query(latent_ball(latent, self.epsilon), self.study.unsafe(label)) for latent in latents]
-        if label not in self._certifiers:
-            self._certifiers[label] = Certifier(self.models[label])
-        certifier = self._certifiers[label]
+        if label not in self._makers:
+            self._makers[label] = Certifier(self.models[label]), Checker(self.models[label])
+        certifier, checker = self._makers[label]
         robust = [k for k, record in enumerate(records) if record.witness is None]
         proofs = dict(zip(robust, certifier.each_holds([queries[k] for k in robust], wanted.budget), strict=True))
         replayer = Replayer(self.study.composed(label))
@@ -102,7 +101,8 @@ class _Prover:
             if record.witness is not None:
                 found = replayer.replay(queries[k], [Fraction(x) for x in record.witness])
                 proofs[k] = None if found is None else certifier.violated([queries[k]], found)
-        return [proofs[k] for k in range(len(records))]
+        # a certificate that does not check would take the global one with it
+        return [data if data and accepts(checker, data) else None for _, data in sorted(proofs.items())]
 
 
 def composed_models(study: Study, semantics: Semantics) -> dict[int, bytes]:

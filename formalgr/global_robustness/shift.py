@@ -71,9 +71,9 @@ def float32_normal(latent: int, half_width: float = 8.0) -> Shift:
     Latents with some |z_j| > half_width count as lost; at 8 that is 1.2e-15 for each coordinate. The float64 numbers of
     the random generator are taken for ideal ones.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
-    beyond = 2.0 * latent * float(norm.sf(half_width)) * (1.0 + PROBABILITY_RELATIVE)
+    beyond = 2.0 * latent * float(ndtr(-half_width)) * (1.0 + PROBABILITY_RELATIVE)
     return Shift(distance=_rounding(half_width), probability=min(1.0, beyond))
 
 

@@ -102,7 +102,7 @@ class LocalCheck:
         """What a check takes over; `otherwise` where it knows no local certificate."""
         told = f"{self.checked} of {self.decided} local checks have a certificate that was checked exactly"
         left = self.chosen - self.checked
-        told += f" ({left} more were chosen and have none)" if left else ""
+        told += f" (for {left} of those chosen none was found)" if left else ""
         given = "" if self.composed else ", given that the archive's models are composed of the networks named"
         if self.checked < self.decided:
             return f"{otherwise}; {told}{given}"

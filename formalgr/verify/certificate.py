@@ -99,7 +99,7 @@ class Certifier:
         for place in inside:
             witness = {"witness": [place, [str(x) for x in point]], "float32": found.confirmed_float32}
             data = self._sealed(queries, PRECISIONS[0], [], witness)
-            if len(inside) == 1 or _accepts(self._model, data):
+            if len(inside) == 1 or accepts(Checker(self._model), data):
                 return data
         return None
 
@@ -159,9 +159,10 @@ def _packed(lines: Sequence[str]) -> bytes:
     return json.dumps(seal).encode() + b"\n" + packed
 
 
-def _accepts(model: bytes, data: bytes) -> bool:
+def accepts(checker: Checker, data: bytes) -> bool:
+    """Whether the certificate proves something."""
     try:
-        return bool(Checker(model).check(data))
+        return bool(checker.check(data))
     except Rejected:
         return False
 

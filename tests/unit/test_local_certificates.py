@@ -106,6 +106,20 @@ def test_only_decided_samples_are_chosen(square):
     assert all(not mine.certificates for mine in local_proofs(few, square, Choice(None)).values())
 
 
+def test_a_certificate_that_does_not_check_is_not_stored(square, result, monkeypatch, tmp_path):
+    """The sample then counts as one that has none; the global certificate stays valid."""
+    grown = Certifier.each_holds
+
+    def cut(self, queries, budget=None):
+        *others, last = grown(self, queries, budget) or [None]
+        return [*others, sealed(lines_of(last)[:-1])] if queries else []
+
+    monkeypatch.setattr(Certifier, "each_holds", cut)
+    path = write_certificate(tmp_path / "claim.cert", result, square, Choice.of("sample:3"))
+    told = fg.check(path).assumed
+    assert "5 of 80 local checks have a certificate that was checked exactly (for 1 of those chosen none" in told
+
+
 @pytest.mark.parametrize("text", ["some", "sample:0", "sample:-1", "sample:", "sample:1.5", "sample", "ALL", ""])
 def test_other_choices_are_refused(text):
     with pytest.raises(UsageError, match="'all' or 'sample:K'"):
