@@ -19,11 +19,14 @@ from formalgr.core.rounding import NEGLIGIBLE, dtype_name, gamma, underflow
 from formalgr.graph.graph import Graph
 
 
-def pull_back(graph: Graph, boxes, node: int, form: LinearForm) -> LinearForm:
-    """The form over node `node` (batch, rows, *node) as a form over the flattened inputs, valid where `boxes` hold."""
+def pull_back(graph: Graph, boxes, node: int, form: LinearForm, to: int = 0) -> LinearForm:
+    """The form over node `node` (batch, rows, *node) as one over the flattened inputs, valid where `boxes` hold.
+
+    With `to` as one over that node, flattened, on which all others between the two must lean.
+    """
     pending = {node: form.coefficients}
     constant, error = form.constant, form.error
-    for index in range(node, 0, -1):
+    for index in range(node, to, -1):
         coefficients = pending.pop(index, None)
         if coefficients is None:
             continue
@@ -35,12 +38,12 @@ def pull_back(graph: Graph, boxes, node: int, form: LinearForm) -> LinearForm:
                 part = pending[source] + part
                 constant, error = absorb(constant, error, _sum_rounding(part, boxes[source]), boxes[source].total)
             pending[source] = part
-    result = pending.get(0)
+    result = pending.get(to)
     batch, rows = constant.shape
     if result is None:
         result = arrays_of.zeros(constant, (batch, rows, graph.inputs))
     xp = namespace(constant)
-    return LinearForm(xp.reshape(result, (batch, rows, graph.inputs)), constant, error)
+    return LinearForm(xp.reshape(result, (batch, rows, -1)), constant, error)
 
 
 def _sum_rounding(total, box: Interval) -> Pulled:

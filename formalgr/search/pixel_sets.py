@@ -19,11 +19,12 @@ import numpy as np
 from formalgr.bounds.base import rows_of
 from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.bounds.forward import ForwardBounder
+from formalgr.bounds.windowed import lower_bounds, windowed
 from formalgr.core.arrays import NUMPY
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
 from formalgr.core.l0_ball import L0Ball, smallest
-from formalgr.core.linear import LinearForm
+from formalgr.core.linear import Interval, LinearForm
 from formalgr.core.rounding import gamma, underflow
 from formalgr.core.verdict import Reason
 from formalgr.graph.graph import Graph, GraphBuilder
@@ -34,6 +35,9 @@ from formalgr.spec.unsafe import UnsafeSet
 
 SHRUNK = 0.7
 """A piece that keeps at most this share of its pixels is bounded again before it is split."""
+
+TRIED_FROM = 3
+"""Halvings after which a box with forward bounds has its ends tried: evaluations cost as much as bounds there."""
 
 HOPELESS = 1 << 30
 """Halvings of a point, which is left to the caller at once."""
@@ -63,7 +67,7 @@ class PixelProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class SetOptions:
-    """Pieces bounded at once, and how many in all before giving up.
+    """Pieces bounded at once, backward or forward, and how many in all before giving up.
 
     `halvings`: of the ranges of a box before it is left to the caller, of whom at most `boxes` are asked. `operations`:
     multiply-adds of backward bounds of a piece up to which they are taken. Beyond it pieces are single subsets of k
@@ -71,6 +75,7 @@ class SetOptions:
     """
 
     batch: int = 64
+    forward_batch: int = 12
     pieces: int = 1 << 20
     halvings: int = 5
     boxes: int = 256
@@ -121,6 +126,20 @@ class _Piece:
         return np.nonzero(self.parts == part)[0]
 
 
+@dataclass(frozen=True)
+class _Around:
+    """A point (inputs,) and intervals of all nodes there."""
+
+    point: np.ndarray
+    boxes: list[Interval]
+
+    @staticmethod
+    def of(graph: Graph, point: np.ndarray) -> "_Around":
+        """The intervals by outward-rounded evaluation."""
+        box = Box(point[None], point[None])
+        return _Around(point, graph.intervals(box.interval(graph.input_shape)))
+
+
 class PixelSearch:
     """One network and unsafe set (every polytope one row); `run` asks about one point."""
 
@@ -132,11 +151,11 @@ class PixelSearch:
         self._rows = rows_of(unsafe, NUMPY)
         self.backward = _backward_operations(graph) <= self._options.operations
         self._margins = _with_rows(graph, unsafe)
+        self._windowed = windowed(self._margins)
 
     def right_at(self, point: np.ndarray) -> bool:
         """Whether the output at the point (inputs,) is proven to be safe."""
-        box = Box(point[None], point[None])
-        return bool(np.all(self._margins.intervals(box.interval(self._graph.input_shape))[-1].lower > 0.0))
+        return bool(np.all(_Around.of(self._margins, point).boxes[-1].lower > 0.0))
 
     def subsets(self, pixels: int, changes: int) -> int:
         """How many subsets there are that stand for all when bounds are forward ones."""
@@ -151,6 +170,7 @@ class PixelSearch:
         if not self.affordable(problem.pixels, changes):
             return SetResult(0, reason=Reason.BRANCH_LIMIT)
         fresh, stacks, boxes, done = self._roots(problem, changes), {}, [], 0
+        around = _Around.of(self._margins, problem.base) if self._windowed and not self.backward else None
         while True:
             batch = self._next(stacks, fresh)
             if not batch:
@@ -161,7 +181,7 @@ class PixelSearch:
                 return SetResult(done, reason=Reason.BRANCH_LIMIT)
             done += len(batch)
             ball = _joined(batch, problem.coordinates)
-            form, lower = self._bound(ball)
+            form, lower = self._bound(ball, around)
             open_rows = np.stack([piece.rows for piece in batch]) & ~(lower > 0.0)
             left = np.nonzero(open_rows.any(axis=1))[0]
             if not left.size:
@@ -170,7 +190,8 @@ class PixelSearch:
             form = None if form is None else LinearForm(*(part[left] for part in (
                 form.coefficients, form.constant, form.error)))
             batch = [replace(batch[k], rows=open_rows[n]) for n, k in enumerate(left.tolist())]
-            point = self._candidate(ball, form, lower, open_rows)
+            hard = form is not None or batch[0].halvings >= TRIED_FROM
+            point = self._candidate(ball, form, lower, open_rows) if hard else None
             if point is not None:
                 return SetResult(done, point=point)
             for child in self._children(batch, ball, form, lower):
@@ -193,16 +214,20 @@ class PixelSearch:
     def _next(self, stacks: dict, fresh: Iterator[_Piece]) -> list[_Piece]:
         """Up to a batch of pieces with the same budgets, of those with the most parts; else new ones."""
         waiting = [budgets for budgets, stack in stacks.items() if stack]
+        size = self._options.batch if self.backward else self._options.forward_batch
         if not waiting:
-            return list(islice(fresh, self._options.batch))
+            return list(islice(fresh, size))
         stack = stacks[max(waiting, key=len)]
-        taken = stack[-self._options.batch :]
-        del stack[-self._options.batch :]
+        taken = stack[-size:]
+        del stack[-size:]
         return taken
 
-    def _bound(self, ball: L0Ball) -> tuple[LinearForm | None, np.ndarray]:
+    def _bound(self, ball: L0Ball, around: "_Around | None") -> tuple[LinearForm | None, np.ndarray]:
         """Linear lower bounds of the rows (None: forward bounds have none) and their minima, (batch, rows)."""
         if not self.backward:
+            found = None if around is None else lower_bounds(self._margins, around.point, around.boxes, ball)
+            if found is not None:
+                return None, found
             return None, ForwardBounder().node_bounds(self._margins, ball).output.lower.reshape(len(ball), -1)
         form = lower_forms(self._graph, CrownBounder().node_bounds(self._graph, ball), self._rows)
         return form, ball.minimum(form)
