@@ -18,7 +18,6 @@ from formalgr.core.linear import Interval, LinearForm, check_bounds
 from formalgr.core.local import Local
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, gamma, underflow
 from formalgr.graph.graph import Graph
-from formalgr.operators.base import Operator
 from formalgr.operators.combine import AddConstant
 from formalgr.operators.convolution import Convolution
 from formalgr.operators.dense import Dense

@@ -1,12 +1,14 @@
 """`formalgr l0`: how many pixels may change, each to any value, before the label can change?
 
-In: Session. Out: tables, l0.json, l0.csv, exit code. Trust: as verify/l0.
+In: Session. Out: tables, l0.json, l0.csv, pictures, tests, exit code. Trust: as verify/l0.
 """
 
+import argparse
 from pathlib import Path
 
 from formalgr.cli import options
 from formalgr.cli.experiment import DIGITS_CLASSIFIER, add_picture_arguments, pictures_of
+from formalgr.cli.l0_folders import add_folder_arguments, write_folders
 from formalgr.cli.session import Session
 from formalgr.core.errors import UsageError
 
@@ -23,7 +25,8 @@ what the numbers mean
   misclassified  wrong without any change: d_m is undefined (a tie is wrong)
   open           time did not suffice; both ends hold nevertheless, more time narrows them
   mean           of min(d_m, --max-changes) over the images that are right: no statistics
-  expected       bounds of its expectation over the source of the images, at confidence 1 - alpha
+  expected       bounds of its expectation over the source of the images, at confidence 1 - alpha: it takes images
+                 drawn independently from that source, as those of --dataset and --generator are
   flipped        bounds, at confidence 1 - alpha for all k together, of the probability that an image of that source is
                  wrong or made wrong by k pixels
 
@@ -31,7 +34,9 @@ examples
   formalgr l0
   formalgr l0 c.onnx --inputs x.npy --labels y.npy --max-changes 3 --json
   FORMALGR_DATA=data formalgr l0 networks/mnist/c_32_32.onnx networks/mnist/c_small.onnx --dataset mnist -n 50
-  formalgr l0 colour.onnx --inputs x.npy --channels first --domain=-1,1"""
+  formalgr l0 colour.onnx --inputs x.npy --channels first --domain=-1,1
+  formalgr l0 c.onnx --generator 'g_{class}.onnx' -n 100
+  formalgr l0 -n 10 --saliency pictures --generate tests"""
 
 FEW = 40
 """With at most so many images each one gets its line on the terminal; the files always hold all."""
@@ -51,6 +56,10 @@ def add_arguments(parser: options.Parser) -> None:
         "--labels", type=Path, metavar="FILE", help="labels (number,) of --inputs as .npy (default: the network's own)"
     )
     add_picture_arguments(group)
+    group.add_argument("--generator", metavar="FILE", help="draw images from generators: g_{class}.onnx")
+    group.add_argument("--between", metavar="SPEC", help="what happens between generator and network (see global)")
+    options.add_class_option(group)
+    parser.set_defaults(one_hot=None, prior="normal", classifier=None)
     group.add_argument("-n", "--samples", type=options.count, default=20, metavar="N", help="images (default 20)")
     group.add_argument("--seed", type=options.seed, default=0, metavar="S", help="which of --dataset (default 0)")
     group.add_argument("--domain", default="0,1", metavar="LOW,HIGH", help="what a pixel may become (default 0,1)")
@@ -69,8 +78,9 @@ def add_arguments(parser: options.Parser) -> None:
     effort.add_argument(
         "--alpha", type=options.level, default=1e-3, metavar="A", help="1 - confidence of the bounds (default 0.001)"
     )
-    options.add_run_options(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for l0.json and l0.csv")
+    add_folder_arguments(parser)
+    options.add_run_options(parser)
 
 
 def run(session: Session) -> int:
@@ -82,11 +92,14 @@ def run(session: Session) -> int:
     from formalgr.report.files import check_folder, write_text
 
     args = session.args
-    if args.out is not None:
-        check_folder(args.out)
+    for folder in (args.out, args.saliency, args.generate):
+        if folder is not None:
+            check_folder(folder)
     networks = [(path, load(path)) for path in args.networks or [digits() / DIGITS_CLASSIFIER]]
-    images, labels, sources = _images(args)
-    found = _bracket_networks(session, networks, images, labels)
+    images, labels, sources = _images(args, networks[0][0])
+    questions = [_question(args, network, images, labels) for _, network in networks]
+    found = _bracket_networks(session, networks, questions)
+    write_folders(session, networks[0][1], questions[0], found[0].brackets)
     sources += [source for _, network in networks for source in network.sources]
     provenance = report_json.Provenance(
         sources=tuple(dict.fromkeys(sources)), seed=args.seed, argv=session.argv, seconds=session.budget.elapsed
@@ -103,12 +116,14 @@ def run(session: Session) -> int:
     return session.exit_code(report_l0.word(found))
 
 
-def _images(args) -> tuple:
-    """Images (number, inputs) float64, labels or None, and the files they come from."""
+def _images(args, first) -> tuple:
+    """Images (number, inputs) float64, labels or None, and the files they come from; `first` is the first network."""
     import numpy as np
 
     from formalgr.core.errors import InputError
 
+    if args.generator is not None:
+        return _generated(args, first)
     if args.inputs is None:
         if args.labels is not None:
             raise UsageError("--labels goes with --inputs; pictures of --dataset bring their own")
@@ -125,6 +140,32 @@ def _images(args) -> tuple:
         shape = list(labels.shape)
         raise InputError(f"{args.labels}: {len(images)} whole numbers are needed, got {labels.dtype} {shape}")
     return flat, labels[: args.samples].astype(np.int64), [source, other]
+
+
+def _generated(args, first) -> tuple:
+    """What generators and the stage behind them feed the network, as their files compute it; classes at random."""
+    import numpy as np
+
+    from formalgr.cli.models import study_of
+    from formalgr.core.seeds import named_generator
+    from formalgr.graph.runtime import Oracle
+
+    if args.inputs is not None:
+        raise UsageError("--generator draws the images; leave --inputs out")
+    study = study_of(argparse.Namespace(**{**vars(args), "classifier": str(first)}))
+    labels = named_generator(args.seed, "classes").choice(study.classes, size=args.samples)
+    parts, sources = [], []
+    for label in study.classes:
+        chosen = np.nonzero(labels == label)[0]
+        if chosen.size:
+            latents = study.prior(label).sample(args.seed, label, 0, chosen.size)
+            oracle = study.composed(label).oracle
+            parts.append((chosen, np.asarray(Oracle(oracle.steps[:-1]).run(latents), dtype=np.float64)))
+            sources += study.generator_network(label).sources
+    images = np.zeros((len(labels), parts[0][1][0].size), dtype=np.float64)
+    for chosen, made in parts:
+        images[chosen] = made.reshape(len(chosen), -1)
+    return images, labels, sources
 
 
 def _array(path: Path) -> tuple:
@@ -145,7 +186,7 @@ def _array(path: Path) -> tuple:
     return array, SourceFile(str(path), hashlib.sha256(data).hexdigest())
 
 
-def _bracket_networks(session: Session, networks: list, images, labels) -> list:
+def _bracket_networks(session: Session, networks: list, questions: list) -> list:
     """NetworkBrackets of every network; the rest of the run's time is shared evenly by the networks still to come."""
     from formalgr.global_robustness.pixel_changes import summary
     from formalgr.report.l0 import NetworkBrackets
@@ -153,15 +194,22 @@ def _bracket_networks(session: Session, networks: list, images, labels) -> list:
 
     args, found = session.args, []
     with session.display() as display:
-        for index, (path, network) in enumerate(networks):
-            given = _question(args, network, images, labels)
+        for index, ((path, network), given) in enumerate(zip(networks, questions, strict=True)):
             cap = min(CAP, given.pixels) if args.max_changes is None else args.max_changes
             settings = L0Options(max_changes=cap, seconds_per_image=args.per_image_timeout, rule=args.label_rule)
             budget = session.budget.within(session.budget.remaining / (len(networks) - index))
             brackets = l0_brackets(network, given, settings, budget, display)
             told = summary(brackets, cap, args.alpha)
-            found.append(NetworkBrackets(str(path), tuple(map(int, given.labels)), brackets, told, budget.elapsed))
+            name, named = _short(path, networks), tuple(map(int, given.labels))
+            found.append(NetworkBrackets(name, named, brackets, told, budget.elapsed))
     return found
+
+
+def _short(path, networks: list) -> str:
+    """The file's name without its ending, where no other network has it too."""
+    stems = [Path(other).name.partition(".")[0] for other, _ in networks]
+    stem = Path(path).name.partition(".")[0]
+    return stem if stems.count(stem) == 1 else str(path)
 
 
 def _question(args, network, images, labels):

@@ -131,5 +131,9 @@ def network_rows(networks: Sequence[NetworkBrackets]) -> Iterator[tuple]:
 
 def flipped_rows(network: NetworkBrackets) -> Iterator[tuple]:
     """Rows for people: changes, bounds of the share of images that are wrong or that so many changes make wrong."""
-    for changes, lower, upper in network.summary.flipped:
-        yield changes, bounds_text(lower, upper)
+    rows = network.summary.flipped
+    for index, (changes, lower, upper) in enumerate(rows):
+        same = all(row[1:] == rows[-1][1:] for row in rows[index:])
+        yield f"{changes} and more" if same and changes < rows[-1][0] else changes, bounds_text(lower, upper)
+        if same:
+            return

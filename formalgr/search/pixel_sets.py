@@ -9,6 +9,7 @@ than may change, the piece is a box of few inputs: a range is halved; what that 
 Unsafe points are looked for where a linear bound is smallest, in every piece that stays open.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
@@ -16,7 +17,7 @@ from math import comb
 
 import numpy as np
 
-from formalgr.bounds.base import rows_of
+from formalgr.bounds.base import Rows, rows_of
 from formalgr.bounds.crown import CrownBounder, lower_forms
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.bounds.windowed import lower_bounds, windowed
@@ -38,6 +39,12 @@ SHRUNK = 0.7
 
 TRIED_FROM = 3
 """Halvings after which a box with forward bounds has its ends tried: evaluations cost as much as bounds there."""
+
+INPUT_PASSES = 8
+"""What the minimum of a linear form costs for each input, in multiply-adds."""
+
+FORWARD_EVALUATIONS, BACKWARD_PIECES = 6, 4
+"""What bounds of a single pixel take, in evaluations, and how many pieces backward bounds take instead."""
 
 HOPELESS = 1 << 30
 """Halvings of a point, which is left to the caller at once."""
@@ -126,18 +133,53 @@ class _Piece:
         return np.nonzero(self.parts == part)[0]
 
 
-@dataclass(frozen=True)
-class _Around:
-    """A point (inputs,) and intervals of all nodes there."""
+class _Source(ABC):
+    """How the pieces of one question are bounded, `batch` at a time, and which ones there are to begin with."""
 
-    point: np.ndarray
-    boxes: list[Interval]
+    def __init__(self, batch: int):
+        self.batch = batch
 
-    @staticmethod
-    def of(graph: Graph, point: np.ndarray) -> "_Around":
-        """The intervals by outward-rounded evaluation."""
-        box = Box(point[None], point[None])
-        return _Around(point, graph.intervals(box.interval(graph.input_shape)))
+    @abstractmethod
+    def roots(self, whole: _Piece, pixels: int, changes: int) -> Iterator[_Piece]:
+        """Pieces that cover the question."""
+
+    @abstractmethod
+    def bound(self, ball: L0Ball) -> tuple[LinearForm | None, np.ndarray]:
+        """Linear lower bounds of the rows, where there are any, and their minima, (batch, rows)."""
+
+
+class _BackwardSource(_Source):
+    """Backward bounds; one piece holds all pixels."""
+
+    def __init__(self, graph: Graph, rows: Rows, batch: int):
+        super().__init__(batch)
+        self._graph, self._rows = graph, rows
+
+    def roots(self, whole: _Piece, pixels: int, changes: int) -> Iterator[_Piece]:
+        yield whole.with_parts([(np.arange(pixels), changes)])
+
+    def bound(self, ball: L0Ball) -> tuple[LinearForm | None, np.ndarray]:
+        form = lower_forms(self._graph, CrownBounder().node_bounds(self._graph, ball), self._rows)
+        return form, ball.minimum(form)
+
+
+class _ForwardSource(_Source):
+    """Forward bounds, in windows where the network has them; pieces are single sets of pixels."""
+
+    def __init__(self, margins: Graph, point: np.ndarray, batch: int):
+        super().__init__(batch)
+        self._margins, self._point = margins, point
+        self._around = _at(margins, point) if windowed(margins) else None
+
+    def roots(self, whole: _Piece, pixels: int, changes: int) -> Iterator[_Piece]:
+        for chosen in combinations(range(pixels), changes):
+            yield whole.with_parts([(np.array(chosen), changes)])
+
+    def bound(self, ball: L0Ball) -> tuple[LinearForm | None, np.ndarray]:
+        found = None if self._around is None else lower_bounds(self._margins, self._point, self._around, ball)
+        if found is None:
+            found = ForwardBounder().node_bounds(self._margins, ball).output.lower.reshape(len(ball), -1)
+        return None, found
 
 
 class PixelSearch:
@@ -148,31 +190,34 @@ class PixelSearch:
             raise ValueError("pixel sets are searched for unsafe sets of single rows")
         self._options = options or SetOptions()
         self._graph, self._unsafe = graph, unsafe
-        self._rows = rows_of(unsafe, NUMPY)
-        self.backward = _backward_operations(graph) <= self._options.operations
         self._margins = _with_rows(graph, unsafe)
-        self._windowed = windowed(self._margins)
 
     def right_at(self, point: np.ndarray) -> bool:
         """Whether the output at the point (inputs,) is proven to be safe."""
-        return bool(np.all(_Around.of(self._margins, point).boxes[-1].lower > 0.0))
+        return bool(np.all(_at(self._margins, point)[-1].lower > 0.0))
 
-    def subsets(self, pixels: int, changes: int) -> int:
-        """How many subsets there are that stand for all when bounds are forward ones."""
-        return 1 if self.backward else comb(pixels, changes)
-
-    def affordable(self, pixels: int, changes: int) -> bool:
-        """Whether `run` has bounds for so many changes."""
-        return self.subsets(pixels, changes) <= self._options.subsets
+    def _source(self, problem: PixelProblem, changes: int) -> _Source | None:
+        """The cheaper bounds for so many changes, by estimate from shapes; None where neither is affordable."""
+        options, graph = self._options, self._graph
+        subsets, backward = comb(problem.pixels, changes), _backward_operations(graph)
+        forward = subsets * FORWARD_EVALUATIONS * sum(graph.multiply_adds)
+        single = changes == 1 and windowed(self._margins) and forward < BACKWARD_PIECES * backward
+        if backward <= options.operations and not single:
+            return _BackwardSource(graph, rows_of(self._unsafe, NUMPY), options.batch)
+        if subsets <= options.subsets:
+            return _ForwardSource(self._margins, problem.base, options.forward_batch)
+        return None
 
     def run(self, problem: PixelProblem, changes: int, budget: Budget) -> SetResult:
         """Whether some change of at most `changes` pixels of the point is unsafe."""
-        if not self.affordable(problem.pixels, changes):
+        source = self._source(problem, changes)
+        if source is None:
             return SetResult(0, reason=Reason.BRANCH_LIMIT)
-        fresh, stacks, boxes, done = self._roots(problem, changes), {}, [], 0
-        around = _Around.of(self._margins, problem.base) if self._windowed and not self.backward else None
+        nothing, rows = np.full(problem.pixels, -1, dtype=np.int8), np.ones(self._unsafe.rows, dtype=bool)
+        whole = _Piece(problem.lower, problem.upper, problem.base, nothing, (), rows)
+        fresh, stacks, boxes, done = source.roots(whole, problem.pixels, changes), {}, [], 0
         while True:
-            batch = self._next(stacks, fresh)
+            batch = _next(stacks, fresh, source.batch)
             if not batch:
                 return SetResult(done, tuple(boxes))
             if budget.expired:
@@ -181,7 +226,7 @@ class PixelSearch:
                 return SetResult(done, reason=Reason.BRANCH_LIMIT)
             done += len(batch)
             ball = _joined(batch, problem.coordinates)
-            form, lower = self._bound(ball, around)
+            form, lower = source.bound(ball)
             open_rows = np.stack([piece.rows for piece in batch]) & ~(lower > 0.0)
             left = np.nonzero(open_rows.any(axis=1))[0]
             if not left.size:
@@ -194,43 +239,11 @@ class PixelSearch:
             point = self._candidate(ball, form, lower, open_rows) if hard else None
             if point is not None:
                 return SetResult(done, point=point)
-            for child in self._children(batch, ball, form, lower):
+            for child in _children(batch, ball, form, lower):
                 if child.halvings > self._options.halvings:
                     boxes.append(_joined([child], problem.coordinates).hull)
                 else:
                     stacks.setdefault(child.budgets, []).append(child)
-
-    def _roots(self, problem: PixelProblem, changes: int) -> Iterator[_Piece]:
-        """Pieces that cover the question."""
-        nothing = np.full(problem.pixels, -1, dtype=np.int8)
-        rows = np.ones(self._unsafe.rows, dtype=bool)
-        whole = _Piece(problem.lower, problem.upper, problem.base, nothing, (), rows)
-        if self.backward:
-            yield whole.with_parts([(np.arange(problem.pixels), changes)])
-            return
-        for chosen in combinations(range(problem.pixels), changes):
-            yield whole.with_parts([(np.array(chosen), changes)])
-
-    def _next(self, stacks: dict, fresh: Iterator[_Piece]) -> list[_Piece]:
-        """Up to a batch of pieces with the same budgets, of those with the most parts; else new ones."""
-        waiting = [budgets for budgets, stack in stacks.items() if stack]
-        size = self._options.batch if self.backward else self._options.forward_batch
-        if not waiting:
-            return list(islice(fresh, size))
-        stack = stacks[max(waiting, key=len)]
-        taken = stack[-size:]
-        del stack[-size:]
-        return taken
-
-    def _bound(self, ball: L0Ball, around: "_Around | None") -> tuple[LinearForm | None, np.ndarray]:
-        """Linear lower bounds of the rows (None: forward bounds have none) and their minima, (batch, rows)."""
-        if not self.backward:
-            found = None if around is None else lower_bounds(self._margins, around.point, around.boxes, ball)
-            if found is not None:
-                return None, found
-            return None, ForwardBounder().node_bounds(self._margins, ball).output.lower.reshape(len(ball), -1)
-        form = lower_forms(self._graph, CrownBounder().node_bounds(self._graph, ball), self._rows)
-        return form, ball.minimum(form)
 
     def _candidate(self, ball: L0Ball, form: LinearForm | None, lower, open_rows) -> np.ndarray | None:
         """An unsafe point, as far as plain floats say, where some piece's bound is smallest; None where none is."""
@@ -245,29 +258,46 @@ class PixelSearch:
         best = int(np.argmin(excess))
         return points[best] if excess[best] <= 0.0 else None
 
-    def _children(self, batch: list[_Piece], ball: L0Ball, form: LinearForm | None, lower) -> Iterator[_Piece]:
-        """What is left of every piece, split."""
-        worst = np.argmin(np.where(np.stack([piece.rows for piece in batch]), lower, np.inf), axis=1)
-        if form is None:
-            slopes = np.ones((len(batch), ball.base.shape[1]), dtype=np.float64)
+
+def _children(batch: list[_Piece], ball: L0Ball, form: LinearForm | None, lower) -> Iterator[_Piece]:
+    """What is left of every piece, split."""
+    worst = np.argmin(np.where(np.stack([piece.rows for piece in batch]), lower, np.inf), axis=1)
+    if form is None:
+        slopes = np.ones((len(batch), ball.base.shape[1]), dtype=np.float64)
+    else:
+        gains, slopes = ball.gains(form), form.flat()[np.arange(len(batch)), worst]
+        keep = _possible(ball, gains, lower, np.stack([piece.rows for piece in batch]))
+    for k, piece in enumerate(batch):
+        if form is not None:
+            members = [piece.members(part) for part in range(len(piece.budgets))]
+            kept = [pixels[keep[k, pixels]] for pixels in members]
+            before, after = sum(map(len, members)), sum(map(len, kept))
+            piece = piece.with_parts(zip(kept, piece.budgets, strict=True))
+            if after <= SHRUNK * before:
+                yield piece
+                continue
+        wide = [(len(piece.members(part)) / budget, part) for part, budget in enumerate(piece.budgets)]
+        ratio, part = max(wide, default=(0.0, 0))
+        if ratio > 1.0:
+            yield from _halved_set(piece, part, gains[k, worst[k]])
         else:
-            gains, slopes = ball.gains(form), form.flat()[np.arange(len(batch)), worst]
-            keep = _possible(ball, gains, lower, np.stack([piece.rows for piece in batch]))
-        for k, piece in enumerate(batch):
-            if form is not None:
-                members = [piece.members(part) for part in range(len(piece.budgets))]
-                kept = [pixels[keep[k, pixels]] for pixels in members]
-                before, after = sum(map(len, members)), sum(map(len, kept))
-                piece = piece.with_parts(zip(kept, piece.budgets, strict=True))
-                if after <= SHRUNK * before:
-                    yield piece
-                    continue
-            wide = [(len(piece.members(part)) / budget, part) for part, budget in enumerate(piece.budgets)]
-            ratio, part = max(wide, default=(0.0, 0))
-            if ratio > 1.0:
-                yield from _halved_set(piece, part, gains[k, worst[k]])
-            else:
-                yield from _halved_range(piece, ball.coordinates, np.abs(slopes[k]))
+            yield from _halved_range(piece, ball.coordinates, np.abs(slopes[k]))
+
+
+def _next(stacks: dict, fresh: Iterator[_Piece], size: int) -> list[_Piece]:
+    """Up to `size` pieces with the same budgets, of those with the most parts; else new ones."""
+    waiting = [budgets for budgets, stack in stacks.items() if stack]
+    if not waiting:
+        return list(islice(fresh, size))
+    stack = stacks[max(waiting, key=len)]
+    taken = stack[-size:]
+    del stack[-size:]
+    return taken
+
+
+def _at(graph: Graph, point: np.ndarray) -> list[Interval]:
+    """Intervals of all nodes at a point (inputs,), by outward-rounded evaluation."""
+    return graph.intervals(Box(point[None], point[None]).interval(graph.input_shape))
 
 
 def _joined(batch: list[_Piece], coordinates: np.ndarray) -> L0Ball:
@@ -332,7 +362,8 @@ def _with_rows(graph: Graph, unsafe: UnsafeSet) -> Graph:
 
 
 def _backward_operations(graph: Graph) -> int:
-    """Multiply-adds of backward bounds of all that is bent, by estimate from shapes."""
+    """Multiply-adds of backward bounds of all that is bent, and of their minima, by estimate from shapes."""
     sizes = [graph.inputs, *(int(np.prod(node.shape)) for node in graph.nodes)]
     bent = [node.inputs[0] for node in graph.nodes if not isinstance(node.operator, LinearMap)]
-    return sum(2 * sizes[source] * sum(graph.multiply_adds[: source + 1]) for source in bent)
+    passes = INPUT_PASSES * graph.inputs
+    return sum(2 * sizes[source] * (passes + sum(graph.multiply_adds[: source + 1])) for source in bent)

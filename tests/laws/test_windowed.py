@@ -1,4 +1,4 @@
-"""Bounds of deviations in windows lie below samples, close to dense forward bounds; networks they do not know say so."""
+"""Bounds of deviations in windows: below exact samples, near dense forward bounds; unknown networks are refused."""
 
 from fractions import Fraction
 
