@@ -197,7 +197,8 @@ def conv_transpose(spec: NodeSpec) -> tuple[Operator, ...]:
     weights, bias, groups = _parts(spec)
     rank = weights.ndim - 2
     small = spec.shapes[0][2:]
-    window = read_window(spec, weights.shape[2:], (1 << 30,) * rank)
+    window = read_window(spec, weights.shape[2:], small)
+    spec.check_size((window.size, *small))
     extra = spec.attribute("output_padding", [0] * rank)
     least = _transposed_spatial(window, small)
     spatial = tuple(size + int(e) for size, e in zip(least, extra, strict=True))
