@@ -137,7 +137,7 @@ class Backward:
         xp = namespace(size)
         hinge = hinges(*bounds, block.cap) if hinge is None else hinge
         factors = self._factors(block.rows)
-        offset, slope = hinge.upper_offset, xp.maximum(hinge.lower_slope, hinge.upper_slope)
+        offset, slope = xp.abs(hinge.upper_offset), xp.maximum(hinge.lower_slope, hinge.upper_slope)
         if hinge.lower_offset is not None:
             offset = offset + xp.abs(hinge.lower_offset)
         entering = [f * (size + block.radius) for f in factors]

@@ -26,6 +26,9 @@ FEWEST_INPUTS = 4
 """Up to so many inputs halving is faster than linear programs until boxes are as small as the distance of a pair; from
 there on the hull of both points, and what is unstable over it, hardly shrinks."""
 
+FEW_UNITS = 8
+"""With no more unstable units a tree of phases is small whatever the box."""
+
 TREE_UNITS, TREE_NODES = 30, 200
 """A box is left to a tree of phases from so few unstable units on, for so many nodes; then it is halved after all."""
 
@@ -147,7 +150,7 @@ class PairSearch:
         many = inputs > FEW_INPUTS
         ready = bounds.units <= (MOST_UNITS if many else TREE_UNITS)
         if inputs <= FEWEST_INPUTS:
-            ready &= _far_apart(part.pairs)
+            ready &= _far_apart(part.pairs) | (bounds.units <= FEW_UNITS)
         for k in np.nonzero(ready & (part.bounds > enough))[0].tolist():
             rows, one = np.nonzero(worst[k] > enough)[0].tolist(), part.state[k : k + 1]
             one = State(*reduce(one.system, one.bounds), one.noisy)  # without the padding of its batch

@@ -20,7 +20,7 @@ from formalgr.attacks.gradient import gradient
 from formalgr.attacks.replay import Replayer
 from formalgr.core.box import RationalBox, inward_float32, outward
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError, NumericalError, Unbounded, UsageError
+from formalgr.core.errors import ModelError, Unbounded, UsageError
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.core.rounding import nearest_up
 from formalgr.core.seeds import named_generator
@@ -187,10 +187,9 @@ class _Twin:
         started = self.search.bounded > 0
         if started and (self.narrow or self.budget.expired or self.work >= self.options.parts or not self.search.open):
             return False
-        try:
-            first, moves = self.search.step(self.enough, self.budget)
-        except NumericalError as error:
-            raise Unbounded("an output has no finite bounds over the domain; give a smaller one") from error
+        first, moves = self.search.step(self.enough, self.budget)
+        if not self.search.upper < np.inf:
+            raise Unbounded("an output has no finite bounds over the domain; give a smaller one")
         self.learn_best(first, moves)
         return True
 
@@ -212,6 +211,8 @@ class _Twin:
 
     def learn_best(self, first: np.ndarray, moves: np.ndarray) -> None:
         """Take the best of the pairs (x, x + d), pulled into the domain, as the lower end if it is a better one."""
+        if not len(first):
+            return
         low, high = (np.array([float(x) for x in end]) for end in (self.domain.lower, self.domain.upper))
         first = np.clip(first, low, high)
         if isinstance(self.aim, Margin):
@@ -222,8 +223,8 @@ class _Twin:
         ends = [np.concatenate(pair) for pair in ((first, second), (second, first))]
         outputs = [self.network.graph.evaluate(end).reshape(len(end), -1) for end in ends]
         values, rows = self.aim.values(*outputs)
-        best = int(np.argmax(values)) if len(values) else 0
-        if len(values) and np.isfinite(values[best]):
+        best = int(np.argmax(values))
+        if np.isfinite(values[best]):
             self.learn(ends[0][best].tolist(), ends[1][best].tolist(), Fraction(float(values[best])), int(rows[best]))
 
     def broken(self, points: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from formalgr.cli.main import main
 from formalgr.core.arrays import RATIONAL
 from formalgr.core.box import Box, RationalBox
 from formalgr.core.budget import Budget
-from formalgr.core.errors import ModelError, UsageError
+from formalgr.core.errors import ModelError, Unbounded, UsageError
 from formalgr.core.exact import fraction
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Reason
@@ -254,6 +254,26 @@ def test_the_largest_broken_margin_is_known():
         found = margin_bracket(network, 0, domain, "0.125", TwinOptions(tolerance=0.01), Budget(20.0))
         assert found.reason is None and found.lower <= truth <= found.upper <= truth * Fraction(102, 100)
         assert (found.first is None) == (truth == 0)
+
+
+def test_a_step_without_pairs_is_no_error(monkeypatch):
+    """What is left may be settled by a pair that was found meanwhile: a step then shows none."""
+    network, real, none = random_network(11, "Relu", "Relu"), pair_search.PairSearch.step, np.zeros((0, 2))
+
+    def step(search, *arguments):
+        found = real(search, *arguments)
+        return (none, none) if search.bounded > 1 else found
+
+    monkeypatch.setattr(pair_search.PairSearch, "step", step)
+    found = margin_bracket(network, 1, box((-1, 1), (-1, 1)), "0.1", TwinOptions(parts=40), Budget(20.0))
+    assert found.lower <= found.upper
+
+
+def test_outputs_without_bounds_are_refused():
+    """1 / x around 0."""
+    network = chain(1, ([[1]], [0]), "Reciprocal")
+    with pytest.raises(Unbounded, match="smaller"):
+        bracket(network, box((-1, 1)), "0.1")
 
 
 def test_a_margin_above_the_bound_is_never_broken():
