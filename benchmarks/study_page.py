@@ -122,7 +122,7 @@ def _global(document: Mapping) -> tuple[str, ...]:
     samples = sum(row["samples"] for row in document["classes"])
     worst = max(row["delta_upper"] for row in document["classes"])
     asked, classes = f"({document['epsilon']:g}, {document['delta']:g})", len(document["classes"])
-    told = f"{asked}: {document['verdict']}, delta at most {worst:.4f} in the worst of {classes} classes"
+    told = f"{asked}: {document['verdict']} for {classes} classes (anytime upper bounds of delta: at most {worst:.4f})"
     done = f"{samples} samples in {document['seconds']['total']:.0f} s, {document['guarantee']}"
     return "A3 global robustness (Def. 3)", "never run: out of reach", f"{told}; {done}"
 
