@@ -4,7 +4,8 @@
 
 Every piece is a `formalgr` command with a folder of its own in DIR; pieces that are there already, made by the same
 command, are kept. Networks that are not shipped are taken from --networks; pieces without theirs are left out, by name.
-Writes benchmarks/results/study-SET.json, docs/results.md and its pictures. --scale 0.1 draws a tenth of the samples.
+Writes benchmarks/results/study-SET.json, docs/results.md and its pictures. --scale 0.1 takes a tenth of the samples
+where each costs a search or a proof: attacks, balls, frontiers, the certified column.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Networks:
 
 
 def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
-    """The whole set for one data set; sample numbers are the published ones times `scale`."""
+    """The whole set for one data set; as many samples as published, for attacks and proofs `scale` times as many."""
     full = networks.file("g_8_full") if networks.file("g_8_full").is_file() else networks.file(f"g_{CLASS}")
     small, every = networks.file("c_small"), networks.file("g_{class}")
 
@@ -70,11 +71,12 @@ def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
     labels = ",".join(networks.classes("g_{class}")) or CLASS
     one, all_ = model(full, CLASS), model(every, labels)
     experiment = [
-        ("correctness", "A2", (*all_, *number(10_000))),
-        ("correctness misscaled", "A1", (*one, "--between", "range:0,1->-1,1", *number(10_000))),
+        ("correctness", "A2", (*all_, "-n", "10000")),
+        ("correctness one", "A1", (*one, "-n", "10000")),
+        ("correctness misscaled", "A1", (*one, "--between", "range:0,1->-1,1", "-n", "10000")),
         ("walk", "A7", one),
-        ("confidence", "A8", (*one, *number(10_000))),
-        ("outliers", "A9", (*all_, *number(10_000))),
+        ("confidence", "A8", (*one, "-n", "10000")),
+        ("outliers", "A9", (*all_, "-n", "10000")),
         ("continuity", "A4", (*one, *number(50), "--epsilon", "0.01,0.02,0.05")),
         ("fgsm", "C5", ("--classifier", str(small), "--dataset", networks.dataset, "--data", str(data), "-n", "1000")),
     ]
@@ -84,7 +86,7 @@ def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
     for method in ("random", "pgd"):
         words = ("attack", "--method", method, *one, "--epsilon", "0.3", *number(1000))
         found.append(Piece(f"attack {method}", {"random": "A5", "pgd": "A6"}[method], words, (small, full)))
-    found += [_table(networks, data, number), _dependence(networks, number)]
+    found += [_table(networks, data, number(200)[1]), _dependence(networks)]
     claim = ("--epsilon", EPSILON, "--delta", DELTA)
     frontier = ("--frontier", "--max-epsilon", "0.1", *number(500), "--per-sample-timeout", "2")
     found.append(Piece("global", "A3", ("global", *all_, *claim), (small,)))
@@ -92,22 +94,22 @@ def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
     return found
 
 
-def _table(networks: Networks, data: Path, number) -> Piece:
+def _table(networks: Networks, data: Path, certified: str) -> Piece:
     classifiers = [networks.file(name) for name in EIGHT if networks.file(name).is_file()]
     names = {"standard generator": "g_{class}", "augmented generator": "g_augmented_{class}"}
     sets = {told: networks.file(name) for told, name in names.items()}
-    words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), *number(5000)]
+    words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), "-n", "5000"]
     words += [word for file in classifiers for word in ("--classifier", str(file))]
     words += [word for name, file in sets.items() for word in ("--generators", f"{name}={file}")]
     needs = [Path(str(file).replace("{class}", CLASS)) for file in (networks.file(EIGHT[0]), *sets.values())]
-    return Piece("table", "A10", (*words, "--certified-samples", number(200)[1], "--epsilon", EPSILON), tuple(needs))
+    return Piece("table", "A10", (*words, "--certified-samples", certified, "--epsilon", EPSILON), tuple(needs))
 
 
-def _dependence(networks: Networks, number) -> Piece:
+def _dependence(networks: Networks) -> Piece:
     halves = [networks.file(f"half_{half}_{CLASS}") for half in "ab"]
     small = networks.file("c_small")
     words = ("--generator", str(halves[0]), "--other", str(halves[1]), "--classifier", str(small), "--class", CLASS)
-    return Piece("dependence", "A11", ("experiment", "dependence", *words, *number(5000)), (small, *halves))
+    return Piece("dependence", "A11", ("experiment", "dependence", *words, "-n", "5000"), (small, *halves))
 
 
 def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
@@ -163,7 +165,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pieces; the same one resumes")
     parser.add_argument("--networks", type=Path, help="folder of networks that are not shipped")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the sample numbers (default 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the samples for attacks and proofs (1)")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds for everything (default 3600)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of study-SET.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md", help="the page that is written")

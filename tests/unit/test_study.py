@@ -39,7 +39,7 @@ def test_networks_that_are_given_come_before_those_that_are_shipped(tmp_path):
     assert all(word != "" for piece in made for word in piece.words)
     (table,) = [piece for piece in made if piece.name == "table"]
     given = [Path(word).stem for word in table.words if Path(word).name.startswith("c_")]
-    assert {"c_standard_small", "c_distilled"} <= set(given) and "500" in table.words and len(table.needs) == 3
+    assert {"c_standard_small", "c_distilled"} <= set(given) and "5000" in table.words and len(table.needs) == 3
 
 
 def test_the_page_tells_what_was_found_and_what_was_left_out(tmp_path):
@@ -63,7 +63,7 @@ def test_the_page_tells_what_was_found_and_what_was_left_out(tmp_path):
         "left_out": [{"piece": "dependence", "why": "no half_a_8.onnx"}],
     }
     text = page({"mnist": document}, {"results/mnist-walk.png": "a walk"})
-    for told in ("0.1 times the sample numbers", "| c_one | 93.00 % (80.00 % .. 99.00 %) | at most 0.1250 |",
+    for told in ("0.1 times the samples", "| c_one | 93.00 % (80.00 % .. 99.00 %) | at most 0.1250 |",
                  "**confirmed**: it helps (1 tests for it, 0 against, of 3)", "631.9 s for one",
                  "10 pairs, 0.50 s each, all replayed", "left out: dependence (no half_a_8.onnx)",
                  "![a walk](results/mnist-walk.png)"):
