@@ -9,13 +9,15 @@ from dataclasses import replace
 from networks.training.command import add_data, chosen, training_parser
 from networks.training.family import run_family
 from networks.training.recipes import ClassifierRecipe, Recipe
-from networks.training.sets import SETS, picture_generators
+from networks.training.sets import SETS, DataSet
 
 MODULE = "networks.training.mnist"
 PIXELS = 784
+EPOCHS = {"mnist": 25, "fashion_mnist": 10}
+"""Of the classifiers."""
 
 
-def mnist_recipes() -> tuple[Recipe, ...]:
+def mnist_recipes(data: DataSet) -> tuple[Recipe, ...]:
     """The recipes of all networks: small generators, classifiers, the generator of the paper's size."""
     widths = (("c_small", (32, 64, 200)), ("c_medium", (64, 128, 256)), ("c_large", (64, 128, 512)))
     classifiers = [
@@ -23,7 +25,7 @@ def mnist_recipes() -> tuple[Recipe, ...]:
             name=name,
             hidden=hidden,
             pixels=PIXELS,
-            epochs=25,
+            epochs=EPOCHS[data.name],
             batch=128,
             learning_rate=2e-3,
             weight_decay=0.1,
@@ -45,9 +47,8 @@ def mnist_recipes() -> tuple[Recipe, ...]:
         noise=0.2,
         seed=410,
     )
-    generators = picture_generators()
     full = replace(
-        generators[8],
+        data.generators[8],
         name="g_8_full",
         hidden=(256, 512, 1024),
         compared=128,
@@ -55,7 +56,7 @@ def mnist_recipes() -> tuple[Recipe, ...]:
         learning_rate=5e-4,
         seed=318,
     )
-    return (*generators, *classifiers, tiny, full)
+    return (*data.generators, *classifiers, tiny, full)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     options.module, chosen_set = MODULE, SETS[options.dataset]
     data = chosen_set.load(options.data)
-    run_family(chosen_set.family(options, mnist_recipes(), data, data), chosen(options.only), options.sheets)
+    run_family(chosen_set.family(options, mnist_recipes(chosen_set), data, data), chosen(options.only), options.sheets)
 
 
 if __name__ == "__main__":

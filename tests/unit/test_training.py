@@ -16,15 +16,19 @@ from formalgr.graph.compose import compose  # noqa: E402 -- likewise
 from formalgr.graph.network import load  # noqa: E402 -- likewise
 from networks.training.convolutional import LARGE, MEDIUM, SMALL  # noqa: E402 -- imports torch
 from networks.training.data import (  # noqa: E402 -- imports torch
+    HALVES,
     Pictures,
     half_of,
     load_digits_pictures,
     load_pictures,
     moved_copies,
 )
+from networks.training.digits import digits_recipes  # noqa: E402 -- imports torch
 from networks.training.export import check_export, export  # noqa: E402 -- imports torch
 from networks.training.family import Family, run_family  # noqa: E402 -- imports torch
+from networks.training.halves import half_recipes  # noqa: E402 -- imports torch
 from networks.training.judge import Judge  # noqa: E402 -- imports torch
+from networks.training.mnist import mnist_recipes  # noqa: E402 -- imports torch
 from networks.training.models import convolutional, plain_loss, train_classifier  # noqa: E402 -- imports torch
 from networks.training.paper import main, parts  # noqa: E402 -- imports torch
 from networks.training.recipes import (  # noqa: E402 -- beside the other recipes
@@ -33,6 +37,7 @@ from networks.training.recipes import (  # noqa: E402 -- beside the other recipe
     ConvolutionalRecipe,
     DistilledRecipe,
     GanRecipe,
+    fingerprint,
 )
 from networks.training.sets import SETS  # noqa: E402 -- imports torch
 from networks.training.table import augmented_recipes, standard_recipes  # noqa: E402 -- imports torch
@@ -209,3 +214,21 @@ def test_the_table_has_eight_classifiers_and_a_generator_a_class():
         assert isinstance(by_name["c_adversarial"], AdversarialRecipe) and by_name["c_adversarial"].steps == 7
         assert by_name["g_augmented_8"].hidden == data.generators[8].hidden
     assert standard_recipes(SETS["mnist"])[2].sizes == (784, 64, 128, 512, 10)  # the paper's large one
+
+
+def test_every_shipped_network_is_one_that_a_recipe_makes():
+    """A recipe that changes without its file, or a file whose recipe is gone, is found here."""
+    made = {"digits": digits_recipes(), "mnist": mnist_recipes(SETS["mnist"])}
+    made["fashion_mnist"] = mnist_recipes(SETS["fashion_mnist"])
+    wanted = {}
+    for name, recipes in made.items():
+        data = SETS[name]
+        halves = (recipe for half in HALVES for recipe in half_recipes(data, half))
+        for recipe in (*recipes, *standard_recipes(data), *augmented_recipes(data), *halves):
+            wanted[f"{name}/{recipe.name}.onnx"] = fingerprint(recipe)
+    entries = json.loads((ROOT / "networks" / "MANIFEST.json").read_text())["networks"]
+    shipped = {entry["path"]: entry["recipe"]["fingerprint"] for entry in entries}
+    assert shipped == {path: wanted.get(path) for path in shipped} and len(shipped) > 60
+    for entry in entries:
+        module = entry["command"].split()[2]
+        assert module.startswith("networks.training.") and (ROOT / f"{module.replace('.', '/')}.py").is_file()
