@@ -61,7 +61,7 @@ def attack_rows(args) -> list[dict]:
             "mean_pixels": float(done.mean()), "median_pixels": float(np.median(done)),
             "first": [int(u) for u in used[:20]], "seconds": watch.seconds, "cpu_seconds": watch.cpu_seconds,
         })
-        print(json.dumps(rows[-1]), flush=True)
+        keep(args, rows)
     return rows
 
 
@@ -127,8 +127,11 @@ def digits_rows(args) -> list[dict]:
 def small_rows(args) -> list[dict]:
     """The MNIST network 784-32-32-10: up to 4 changes, so that `more than 3` is decided too; and without a cap."""
     network, data = load(ROOT / "networks" / "mnist" / "c_32_32.onnx"), pictures(args.data, args.images or 50)
-    limits = L0Options(max_changes=4, seconds_per_image=12.0), L0Options(seconds_per_image=3.0)
-    return [bracket_row("small", "mnist/c_32_32", network, data, options) for options in limits]
+    rows = []
+    for options in (L0Options(max_changes=4, seconds_per_image=12.0), L0Options(seconds_per_image=3.0)):
+        rows.append(bracket_row("small", "mnist/c_32_32", network, data, options))
+        keep(args, rows)
+    return rows
 
 
 def one_pixel_rows(args) -> list[dict]:
