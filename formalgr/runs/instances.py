@@ -127,7 +127,7 @@ def _seconds(where: str, text: str) -> float:
 def _find(where: str, folder: Path, name: str) -> Path:
     """The file, or the same file packed or unpacked."""
     place = folder / name
-    for candidate in (place, place.with_name(place.name + ".gz"), place.with_name(place.name.removesuffix(".gz"))):
+    for candidate in (place, Path(f"{place}.gz"), Path(str(place).removesuffix(".gz"))):
         if isfile(candidate):
             return candidate
     raise InputError(f"{where}: {place}: no such file; files are named relative to {folder}")

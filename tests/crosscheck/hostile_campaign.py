@@ -1,6 +1,6 @@
 """Mutated files in their tens of thousands: refused by the project's own errors, or read truly; never anything else.
 
-    python -m tests.crosscheck.hostile_campaign --count 1000 [--kind network ...] [--seed 1] [--out FILE]
+    python -m tests.crosscheck.hostile_campaign --count 1000 [--kind network=5000 property ...] [--seed 1] [--out FILE]
 
 Faults are: another exception, a dead process, more than 5 CPU seconds or 2 GiB for one file, a file written outside
 the sandbox, a process or a socket opened, a pickle read, and a verdict that a judge apart from the readers contradicts
@@ -225,9 +225,10 @@ def campaign(args: argparse.Namespace) -> dict:
     kept = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()] if journal.exists() else []
     done = {(line["kind"], line["start"], line["stop"], line["seed"]): line for line in kept}
     blocks = []
-    for kind in args.kind:
-        for start in range(args.start, args.start + args.count, BLOCK):
-            stop = min(start + BLOCK, args.start + args.count)
+    for kind, count in args.kind:
+        end = args.start + (count or args.count)
+        for start in range(args.start, end, BLOCK):
+            stop = min(start + BLOCK, end)
             name = (kind, start, stop, args.seed)
             if name not in done:
                 found = run_block(kind, args.seed, start, stop)
@@ -239,7 +240,15 @@ def campaign(args: argparse.Namespace) -> dict:
                     file=sys.stderr,
                 )
             blocks.append(done[name])
-    return {kind: _joined([block for block in blocks if block["kind"] == kind]) for kind in args.kind}
+    return {kind: _joined([block for block in blocks if block["kind"] == kind]) for kind, _ in args.kind}
+
+
+def counted(text: str) -> tuple[str, int | None]:
+    """A kind of file, and its number of mutants where it has one of its own: network=5000."""
+    kind, equals, count = text.partition("=")
+    if kind not in KINDS:
+        raise argparse.ArgumentTypeError(f"kinds are {', '.join(KINDS)}, got {kind!r}")
+    return kind, int(count) if equals else None
 
 
 def _joined(blocks: list[dict]) -> dict:
@@ -261,7 +270,7 @@ def main() -> int:
         return worker(kind, int(seed), int(start), int(stop), Path(folder))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="mutants of each kind")
-    parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
+    parser.add_argument("--kind", type=counted, nargs="+", default=[(kind, None) for kind in KINDS])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "hostile.json")

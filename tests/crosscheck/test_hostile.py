@@ -227,7 +227,7 @@ def test_class_ranges_are_not_written_out(capsys):
     assert "below 10^6" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["[" * 3000, "x" * 200_000, "a\x00b", "[('f', 'a'), 1]", "y" * 5000])
+@pytest.mark.parametrize("text", ["[" * 3000, "x" * 200_000, "a\x00b", "[('f', 'a'), 1]", "y" * 5000, ".gz", "/"])
 def test_lists_of_instances(tmp_path, text):
     (tmp_path / "list.csv").write_text(f"onnx,vnnlib\n{text},p.vnnlib\n")
     with pytest.raises(InputError):
