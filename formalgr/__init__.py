@@ -107,7 +107,7 @@ def __dir__() -> list[str]:
 class _CallableModule(ModuleType):
     """The package formalgr.verify, which is called as the function formalgr.verify: one name, both meanings."""
 
-    def __call__(self, *arguments, **options):
+    def __call__(self, *arguments: object, **options: object) -> object:
         """See formalgr.api.verify."""
         return importlib.import_module("formalgr.api").verify(*arguments, **options)
 

@@ -29,7 +29,7 @@ class Inversion:
     difference: float = 1e-3
     damping: float = 1e-2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.starts, self.steps, self.difference, self.damping) <= 0:
             raise UsageError(f"starts, steps, difference and damping must be > 0, got {self}")
 

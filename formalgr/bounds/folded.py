@@ -121,7 +121,7 @@ class Backward:
         scaled = [factor * (reach + self._negligible[:, k, None]) for k, factor in enumerate(factors)]
         return namespace(reach).stack(scaled, axis=2)
 
-    def errors(self, block: Block, size):
+    def _errors(self, block: Block, size):
         """Error radii of rows over the symbols so far, (batch, rows, 2)."""
         xp = namespace(size)
         inherited = xp.matmul(xp.abs(block.weights), self._cost)
@@ -129,10 +129,10 @@ class Backward:
         own = [f * (size + lost[:, k, None]) + block.radius for k, f in enumerate(self._factors(0))]
         return (inherited + xp.stack(own, axis=2)) * SLACK
 
-    def add(self, block: Block, size, bounds: tuple, reach, hinge: Hinges | None = None, errors=None) -> None:
+    def add(self, block: Block, size, bounds: tuple, reach, hinge: Hinges | None = None) -> None:
         """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes.
 
-        hinge: what holds of the units; None: they are min(max(row, 0), cap). errors: of the rows, where known.
+        hinge: what holds of the units; None: they are min(max(row, 0), cap).
         """
         xp = namespace(size)
         hinge = hinges(*bounds, block.cap) if hinge is None else hinge
@@ -141,7 +141,7 @@ class Backward:
         if hinge.lower_offset is not None:
             offset = offset + xp.abs(hinge.lower_offset)
         entering = [f * (size + block.radius) for f in factors]
-        errors = self.errors(block, size) if errors is None else errors
+        errors = self._errors(block, size)
         unstable = xp.where(block.unstable(bounds), 1.0 + 0.0 * size, 0.0 * size)
         self._noise = self._noise + xp.sum(unstable * errors[:, :, 0], axis=1)
         self._spread = self._spread + xp.sum(unstable * (bounds[1] - bounds[0]), axis=1)
@@ -161,18 +161,18 @@ class Backward:
 
     def bounds(self, block: Block, size, box: Box) -> tuple:
         """Sound (lower, upper) of rows over the symbols so far, (batch, rows) each; size as in FoldedSystem.sizes."""
-        least = box.minimum(self.forms(block, self.errors(block, size)))
+        least = box.minimum(self.forms(block, size))
         return least[:, : block.rows], -least[:, block.rows :]
 
-    def forms(self, block: Block, errors) -> LinearForm:
+    def forms(self, block: Block, size) -> LinearForm:
         """Linear lower bounds over the inputs of rows over the symbols so far, then of the negated rows."""
-        xp = namespace(errors)
+        xp = namespace(size)
         weights = xp.permute_dims(cast(block.weights, self._narrow), (0, 2, 1))
         constant = cast(block.constant, self._narrow)
         coefficients, constant = _substitute(
             xp.concat([weights, -weights], axis=2), xp.concat([constant, -constant], axis=1), self._columns
         )
-        error = errors[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
+        error = self._errors(block, size)[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
         return self._form(coefficients, constant, xp.concat([error, error], axis=1))
 
     def form(self, block: Block, size) -> tuple[LinearForm, list]:
@@ -184,7 +184,7 @@ class Backward:
         columns = [_Columns.of(*pair, WIDE) for pair in zip(self._blocks, self.relaxed, strict=True)]
         weights = xp.permute_dims(block.weights, (0, 2, 1))
         coefficients, constant = _substitute(copy(weights), block.constant, columns)
-        error = self.errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
+        error = self._errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
         pulled, start = [], self.inputs
         for inner in self._blocks:
             pulled.append(coefficients[:, start : start + inner.rows])
@@ -260,15 +260,14 @@ def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tup
     backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
     bounds, reads, start = [], [], system.inputs
     for block, size, (least, most) in zip(system.blocks, system.sizes, known, strict=False):
-        errors = backward.errors(block, size)
-        forms = backward.forms(block, errors)
+        forms = backward.forms(block, size)
         least_of = box.minimum(forms)
         lower, upper = xp.maximum(least_of[:, : block.rows], least), xp.minimum(-least_of[:, block.rows :], most)
         slope = xp.abs(forms.flat())
         reads.append(0.5 * slope[:, : block.rows] + 0.5 * slope[:, block.rows :])
         bounds.append((lower, xp.maximum(lower, upper)))
         stop = start + block.rows
-        backward.add(block, size, bounds[-1], system.reach[:, start:stop], errors=errors)
+        backward.add(block, size, bounds[-1], system.reach[:, start:stop])
         start = stop
     return bounds, reads, backward
 

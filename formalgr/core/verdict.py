@@ -57,7 +57,7 @@ class Guarantee(enum.IntEnum):
     FLOAT_SOUND = 3
     EXACT = 4
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name.lower().replace("_", "-")
 
 
@@ -110,7 +110,7 @@ class Outcome(Documented):
     semantics: Semantics = Semantics.REAL
     did: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.verdict is Verdict.VIOLATED) != (self.counterexample is not None):
             raise ValueError("an outcome is VIOLATED exactly when it holds a counterexample")
         if (self.verdict is Verdict.UNKNOWN) != (self.reason is not None):
@@ -123,5 +123,5 @@ class Outcome(Documented):
         """Time charged to the query: its share of every batch it was in."""
         return sum(seconds for _, seconds in self.stage_seconds)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         raise TypeError("an Outcome has three values: compare outcome.verdict with Verdict.HOLDS")

@@ -5,7 +5,7 @@ local proof, which is printed beside it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -104,7 +104,7 @@ class CertifyOptions:
     shard: Shard = WHOLE
     engine: str = LOCAL
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.sequential is None:
             object.__setattr__(self, "sequential", self.samples is None)
         if self.sequential and self.shard != WHOLE:
@@ -216,7 +216,7 @@ class _Claim:
             "latents": {str(label): self.latents(label, first) for label in self.study.classes},
         }
 
-    def check(self, units: Iterator[Unit], number: int, take) -> None:
+    def check(self, units: Iterator[Unit], number: int, take: Callable) -> None:
         """Check units of work, at most `number` at a time being of use; `take` learns each one's records."""
         checker = SampleChecker(self.study, self.epsilon, self.options.seed, self.options.local)
         work = Work(self.options.jobs, self.options.engine, self.options.local.seconds_per_query)

@@ -55,7 +55,7 @@ class FrontierOptions:
     shard: Shard = WHOLE
     engine: str = LOCAL
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("samples", "jobs", "classifiers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UsageError(f"{name} must be a whole number >= 1, got {getattr(self, name)!r}")

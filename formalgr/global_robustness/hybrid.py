@@ -85,7 +85,7 @@ class HybridOptions:
     engine: str = LOCAL
     local: VerifyOptions = field(default_factory=VerifyOptions)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_alpha(self.alpha)
         check_engine(self.engine)
         if self.samples < 1 or self.jobs < 1:
@@ -237,8 +237,7 @@ def _fixed(search: Search, options: HybridOptions, budget: Budget, progress: Pro
     stored = None if ledger is None else ledger.get(KIND, key)
     if stored is not None:
         if stored["settings"] != settings:
-            sampled = {name: stored["settings"].get(name) for name in settings}
-            other = ", ".join(f"{name} = {value}" for name, value in sampled.items() if value != settings[name])
+            other = ", ".join(f"{k} = {v}" for k, v in stored["settings"].items() if v != settings[k])
             raise Refused(f"the open regions of class {key} were sampled with {other}; use the same or another --out")
         regions = Cover(**{name: Box(*unpacked(stored[name])) for name in ("failing", "robust", "open_")})
         found = weighed(search.partition.measure, search.epsilon, regions)

@@ -58,7 +58,7 @@ class MassOptions:
     branch: BranchOptions = field(default_factory=BranchOptions)
     save_seconds: float = 60.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.gap is not None and not self.gap >= 0.0:
             raise UsageError(f"gap must be >= 0, got {self.gap}")
         if self.delta is not None:

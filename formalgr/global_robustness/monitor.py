@@ -24,6 +24,7 @@ from formalgr.core.errors import InputError, UsageError
 from formalgr.global_robustness.curves import StudyFrontier
 from formalgr.global_robustness.study import Study
 from formalgr.graph.between import Bridge, parse_between
+from formalgr.graph.graph import Graph
 from formalgr.graph.network import own_outputs
 from formalgr.search.bab import BranchOptions
 from formalgr.spec.robustness import radius_of
@@ -78,7 +79,7 @@ class MonitorOptions:
     rare: float = 1e-3
     inversion: Inversion = field(default_factory=Inversion)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.tolerance is None) == (self.inputs is None):
             raise UsageError("a monitor needs either a tolerance, or inputs of the deployment that set it")
         if self.tolerance is not None and not self.tolerance >= 0.0:
@@ -101,7 +102,9 @@ class Monitor:
         self.study = frontier.study
         self.epsilon = _radius(frontier, self.options)
         self._views = {one.label: _View.of(self.study, frontier, one.label) for one in frontier.classes}
-        self.tolerance = self.options.tolerance if self.options.inputs is None else self._calibrated()
+        self.tolerance = math.inf if options.tolerance is None else options.tolerance
+        if options.inputs is not None:
+            self.tolerance = self._calibrated(options.inputs)
 
     def score(self, inputs: np.ndarray) -> tuple[Sighting, ...]:
         """One Sighting per input (batch, pixels), or (pixels,) for one. Raises InputError on what is no input."""
@@ -138,10 +141,9 @@ class Monitor:
             sightings.append(Sighting(label, latent, distance, tail, radius, raised))
         return sightings
 
-    def _calibrated(self) -> float:
+    def _calibrated(self, inputs: np.ndarray) -> float:
         """The split conformal tolerance (Vovk et al. 2005): the ceil((n + 1)(1 - level))-th smallest distance."""
-        self.tolerance = math.inf
-        distances = sorted(one.distance for one in self.score(self.options.inputs))
+        distances = sorted(one.distance for one in self.score(inputs))
         rank = math.ceil((len(distances) + 1) * (1.0 - self.options.level))
         if rank > len(distances):
             least = math.ceil(1.0 / self.options.level) - 1
@@ -198,7 +200,7 @@ class _View:
         return float(gammaincc(0.5 * latent.size, 0.5 * float(latent @ latent)))
 
 
-def _rendered(graph, bridge: Bridge, latents: np.ndarray) -> np.ndarray:
+def _rendered(graph: Graph, bridge: Bridge, latents: np.ndarray) -> np.ndarray:
     """What the classifier is fed for latents (batch, latent): (batch, pixels)."""
     return bridge.run(own_outputs(graph, latents))
 

@@ -33,7 +33,7 @@ class Study:
     latent_prior: str = NORMAL
     _made: dict = field(default_factory=dict, compare=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.generators:
             raise UsageError("a study needs at least one generator")
         if any(isinstance(label, bool) or label < 0 for label in self.generators):

@@ -49,7 +49,7 @@ def explained(outcome: Outcome) -> list[str]:
     lines = [f"explanation of {verdict_word(outcome)}:", *_stages(dict(outcome.stage_seconds), outcome)]
     if outcome.did:
         lines.append(f"  how it was bounded: {outcome.did}")
-    if outcome.verdict is Verdict.UNKNOWN:
+    if outcome.reason is not None:
         return [*lines, f"  why unknown: {outcome.reason.value}", f"  what may help: {ADVICE[outcome.reason]}"]
     lines.append(f"  trust: {GUARANTEES[outcome.guarantee]}, {MEANINGS[outcome.guarantee]}")
     return lines
@@ -81,7 +81,7 @@ def study_explained(certificate: GlobalCertificate) -> list[str]:
             lines.append(f"  {STAGES[stage]} proved {held}: {HOLDS.get(stage, 'the proof came from here')}")
         if found:
             lines.append(f"  {STAGES[stage]} refuted {found}: {VIOLATED[stage]}")
-    unknown = Counter(one.reason for one in records if one.verdict is Verdict.UNKNOWN)
+    unknown = Counter(one.reason for one in records if one.reason is not None)
     for reason, number in unknown.most_common():
         lines.append(f"  {number} unknown, which count against the claim: {reason.value}; {ADVICE[reason]}")
     return lines

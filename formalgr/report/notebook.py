@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from formalgr.core.documents import notebook
-from formalgr.core.verdict import Outcome, Verdict
+from formalgr.core.verdict import Outcome
 from formalgr.global_robustness.certify import GlobalCertificate
 from formalgr.global_robustness.curves import StudyFrontier
 from formalgr.report.frontier import frontier_plot
@@ -35,7 +35,7 @@ def _outcome(value: Outcome) -> str:
     rows = [["guarantee", f"{GUARANTEES[value.guarantee]}: {MEANINGS[value.guarantee]}"]]
     if value.stage is not None:
         rows.append(["decided by", STAGES[value.stage]])
-    if value.verdict is Verdict.UNKNOWN:
+    if value.reason is not None:
         rows.append(["why", value.reason.value])
     rows += [["semantics", value.semantics.value], ["seconds", f"{value.seconds:.3f}"]]
     if value.counterexample is not None:

@@ -334,7 +334,7 @@ class BranchAndBound:
         if by_input.size:
             own = rows.shape[1]
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
-            some = chunk if by_input.size == len(chunk.owner) else chunk[by_input]
+            some = chunk[by_input]
             favour = None if favour is None else favour[by_input]
             influence = None if some.state is None else sensitivity(some.state, rows[by_input])
             children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], influence, favour)

@@ -63,7 +63,7 @@ class Property:
     networks: tuple[Declared, ...] = ()
     wiring: Wiring | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         outputs = self.outputs + (0 if self.wiring is None else len(self.wiring.watched))
         for query in self.queries:
             if query.box.inputs != self.inputs or query.unsafe.outputs != outputs:

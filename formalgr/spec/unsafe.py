@@ -25,7 +25,7 @@ class Polytope:
     bounds: tuple[Fraction, ...]
     strict: tuple[bool, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not len(self.coefficients) == len(self.bounds) == len(self.strict):
             raise ValueError("a polytope needs one bound and one strictness per row")
         if len({len(row) for row in self.coefficients}) > 1:
@@ -52,14 +52,14 @@ class UnsafeSet:
     polytopes: tuple[Polytope, ...]
     outputs: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for polytope in self.polytopes:
             if polytope.rows and len(polytope.coefficients[0]) != self.outputs:
                 raise ValueError(
                     f"a polytope over {len(polytope.coefficients[0])} outputs in a set over {self.outputs}"
                 )
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self._hash
 
     @cached_property

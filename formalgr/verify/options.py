@@ -58,7 +58,7 @@ class VerifyOptions:
         branch = replace(self.branch, memory_bytes=limit_bytes)
         return replace(self, branch=branch, pgd=replace(self.pgd, batch_bytes=max(1, limit_bytes // PIECES)))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise UsageError(f"unknown solver {self.solver!r}; choose from {', '.join(SOLVERS)}")
         if not self.seconds_per_query > 0 or not self.solver_seconds > 0:
