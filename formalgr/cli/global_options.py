@@ -13,7 +13,7 @@ def add_frontier_options(parser: options.Parser) -> None:
         "--frontier",
         action="store_true",
         help="bounds of the failure probability at every radius, and of the radius's quantiles and mean; --epsilon is "
-        "then a radius of interest, and several --classifier FILE are compared on the same latents",
+        "then a radius of interest, and several STUDY.toml or --classifier are compared sample by sample",
     )
     group.add_argument(
         "--max-epsilon",
