@@ -34,9 +34,9 @@ WHY = """
 * **Other classifiers.** The paper prints fully connected widths, its code trains convolutional networks; ours are the
   fully connected ones, and their test accuracy is lower than the published 99.2 to 99.9 %.
 * **The augmented generator** takes more from classifiers trained without augmentation than the published one, on which
-  they keep 92.8 to 93.8 %. Ours draws all of the augmentation, shifts by up to a fifth of the side included, and fully connected
-  classifiers have nothing that makes up for a shift, as convolutions have; what the published generator draws of it is
-  not known. The direction is the paper's.
+  they keep 92.8 to 93.8 %. Ours draws all of the augmentation, shifts by up to a fifth of the side included, and fully
+  connected classifiers have nothing that makes up for a shift, as convolutions have; what the published generator draws
+  of it is not known. The direction is the paper's.
 * **Test accuracy** may separate our classifiers where it does not separate the published ones: 10,000 pictures show
   differences of half a point when they are compared picture by picture.
 * **Attacks.** The published times are for ONE example, unbatched, on another machine; ours attack 250 latents at once.
