@@ -278,11 +278,14 @@ def test_pictures_are_read_from_npz_and_idx_alike(tmp_path):
     one, other = read_pictures(tmp_path / "a.npz"), read_pictures(folder)
     assert np.array_equal(one.pixels, other.pixels) and one.labels.tolist() == other.labels.tolist() == [1, 0]
     assert np.allclose(one.pixels, pixels.reshape(2, 12) / 255)
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"no header"))
+    with pytest.raises(InputError, match="not an IDX file"):
+        read_pictures(folder)
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(labels[:9])
     np.savez(tmp_path / "short.npz", x_test=pixels, y_test=np.array([1]))
     np.savez(tmp_path / "other.npz", images=pixels)
     (tmp_path / "text.npz").write_text("no archive")
-    told = {"idx": "not an IDX file", "short.npz": "do not go with", "other.npz": "needs the arrays"}
+    told = {"idx": "damaged gzip file", "short.npz": "do not go with", "other.npz": "needs the arrays"}
     for name, words in {**told, "none": "no such file", "text.npz": "not a .npz"}.items():
         with pytest.raises(InputError, match=words):
             read_pictures(tmp_path / name)
