@@ -33,8 +33,6 @@ from formalgr.graph.network import Network, load
 from formalgr.verify.twin import TwinOptions, change_bracket
 
 DIGITS = ROOT / "networks" / "digits"
-IMAGES, CLASSES = (0, 1), (3, 8)
-
 
 @dataclass(frozen=True)
 class Instance:
@@ -55,17 +53,17 @@ def cube(center: list, radius: str, low: float | None = None, high: float | None
     return RationalBox(lower, tuple(b if high is None else min(b, Fraction(high)) for _, b in ends))
 
 
-def instances(cases: Path | None) -> Iterator[Instance]:
+def instances(cases: Path | None, chosen: list[int], classes: list[int]) -> Iterator[Instance]:
     """Pixel boxes, latent planes, an ACAS Xu network, eight latents."""
     images = np.load(DIGITS / "test.npz")["x_test"].reshape(-1, 64)
     for name in ("c_32_32", "c_128_64"):
         network = load(DIGITS / f"{name}.onnx")
-        for image in IMAGES:
+        for image in chosen:
             pixels = [Fraction(int(value), 16) for value in images[image]]
             for delta in ("0.01", "0.05"):
                 yield Instance("pixels", f"{name}, image {image}", network, cube(pixels, "0.05", 0, 1), delta)
     classifier = load(DIGITS / "c_128_64.onnx")
-    for label in CLASSES:
+    for label in classes:
         network = compose(load(DIGITS / f"g_plane_{label}.onnx"), classifier, "none")
         yield Instance("plane", f"g_plane_{label}, c_128_64", network, cube([0, 0], "3"), "0.1")
     if cases is not None:
@@ -137,11 +135,13 @@ def main() -> int:
     parser.add_argument("--cases", type=Path, default=os.environ.get("FORMALGR_CASES"))
     parser.add_argument("--seconds", type=float, default=300.0, help="limit of each bracket, CPU seconds")
     parser.add_argument("--wide-seconds", type=float, default=300.0, help="the same for what does not end")
+    parser.add_argument("--images", nargs="*", type=int, default=[0, 1], help="test images")
+    parser.add_argument("--classes", nargs="*", type=int, default=[0, 3, 5, 8], help="latent planes")
     parser.add_argument("--out", type=Path, default=RESULTS / "twin.json")
     args = parser.parse_args()
     keep_freed_memory()
     rows, before = [], matmul_rate()
-    for instance in instances(None if args.cases is None else Path(args.cases)):
+    for instance in instances(None if args.cases is None else Path(args.cases), args.images, args.classes):
         for encoding in ("difference",) if instance.wide else ("difference", "plain"):
             rows.append(measure(instance, encoding, args.wide_seconds if instance.wide else args.seconds))
             print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
