@@ -34,6 +34,7 @@ from formalgr.verify.twin import TwinOptions, change_bracket
 
 DIGITS = ROOT / "networks" / "digits"
 
+
 @dataclass(frozen=True)
 class Instance:
     """One question; `wide`: it does not end."""
@@ -140,17 +141,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "twin.json")
     args = parser.parse_args()
     keep_freed_memory()
-    rows, before = [], matmul_rate()
+    rows, rates = [], {"before": matmul_rate()}
+    limits = {"seconds": args.seconds, "wide_seconds": args.wide_seconds}
     for instance in instances(None if args.cases is None else Path(args.cases), args.images, args.classes):
         for encoding in ("difference",) if instance.wide else ("difference", "plain"):
             rows.append(measure(instance, encoding, args.wide_seconds if instance.wide else args.seconds))
             print(", ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
-    groups = summaries(rows)
+        groups, rates["after"] = summaries(rows), matmul_rate()
+        # after every instance: a run that is stopped leaves what it measured
+        write(document("benchmarks.twin", limits=limits, matmul_gflops=rates, summary=groups, rows=rows), args.out)
     for group in groups:
         print(", ".join(f"{name} {value}" for name, value in group.items()))
-    limits = {"seconds": args.seconds, "wide_seconds": args.wide_seconds}
-    rates = {"before": before, "after": matmul_rate()}
-    write(document("benchmarks.twin", limits=limits, matmul_gflops=rates, summary=groups, rows=rows), args.out)
     done = [group for group in groups if group["encoding"] == "difference" and group["family"] != "eight latents"]
     return 0 if all(group["narrow"] == group["instances"] for group in done) else 1
 

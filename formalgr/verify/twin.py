@@ -136,7 +136,7 @@ def _bracket(network: Network, domain: RationalBox, delta: float | str | Fractio
         if steps == STEPS_BEFORE_ATTACK:
             twin.attack()
         ends = f"{float(twin.lower):.4g} .. {float(twin.upper):.4g}"
-        progress(Tick("parts", twin.options.parts, twin.work, note=ends))
+        progress(Tick("bracket", 1, note=f"{ends} after {twin.work} parts and programs"))
     return twin.bracket()
 
 
