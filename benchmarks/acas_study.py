@@ -85,15 +85,14 @@ def main() -> int:
         parser.error("give --cases DIR or set FORMALGR_CASES")
     keep_freed_memory()
     network = load(next((Path(args.cases) / "acasxu" / "onnx").glob("*_1_1_batch_2000.onnx*")))
-    epsilons, rows, groups, before = tuple(map(Fraction, args.epsilons.split(","))), [], [], matmul_rate()
+    epsilons, rows, groups, rates = tuple(map(Fraction, args.epsilons.split(","))), [], [], {"before": matmul_rate()}
     for clip in (False, True):
         local = VerifyOptions(seconds_per_query=CELL_SECONDS)
         options = AcasOptions(clip=clip, epsilons=epsilons, bracket_seconds=args.seconds, local=local)
         made, summary = study(network, options)
-        rows, groups = rows + made, [*groups, summary]
-    rates = {"before": before, "after": matmul_rate()}
-    result = document("benchmarks.acas_study", cell_limit=CELL_SECONDS, matmul_gflops=rates, summary=groups, rows=rows)
-    write(result, args.out)
+        rows, groups, rates["after"] = rows + made, [*groups, summary], matmul_rate()
+        parts = {"cell_limit": CELL_SECONDS, "bracket_limit": args.seconds, "matmul_gflops": rates, "summary": groups}
+        write(document("benchmarks.acas_study", **parts, rows=rows), args.out)
     return 0 if all(group["decided"] == group["cells"] for group in groups) else 1
 
 
