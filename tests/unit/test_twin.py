@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from benchmarks import twin as benchmark
 from formalgr.cli.main import main
 from formalgr.core.arrays import RATIONAL
 from formalgr.core.box import Box, RationalBox
@@ -202,6 +203,19 @@ def test_the_bracket_of_a_bent_function_holds_its_largest_change():
     assert found.parts > 1
 
 
+@pytest.mark.parametrize(("name", "phases"), [("Relu", {1, 2}), ("HardSigmoid", {1, 2, 3})])
+def test_the_children_of_a_node_cover_it(name, phases):
+    """One for each piece of the unit: a point of the third one would be lost without its child."""
+    network, aim = chain(1, ([[1], [-2]], [0, 1]), name, ([[2, 1]], [0])), growth_of_outputs(1)
+    pairs = PairBox(cube(9.0, 1), cube(0.5, 1), cube(9.0, 1))
+    bounds, state = pair_relaxer(network.graph, aim.matrix, 1 << 30, 64)[0].bound(pairs, None)
+    tree = PhaseTree(pairs, state, aim, 0, float(bounds.growth[0, 0]))
+    tree.run(-np.inf, 1, Budget())
+    children = [node for _, _, node in tree._nodes]
+    fixed = {tuple(np.argwhere(node)[0]) for node in children}
+    assert len(fixed) == 1 and {int(node[next(iter(fixed))]) for node in children} == phases
+
+
 def test_pairs_are_what_they_are_said_to_be():
     network, domain, delta = random_network(9, "Relu", "Relu"), box((-1, 1), ("-0.5", 1)), Fraction(1, 10)
     found = bracket(network, domain, delta, tolerance=0.3)
@@ -303,6 +317,16 @@ def test_the_python_interface():
         fg.twin(network, box((-1, 1), (-1, 1)), 1, eps=1)
     with pytest.raises(UsageError, match="timeout_seconds must be > 0"):
         fg.twin(network, box((-1, 1), (-1, 1)), 1, timeout_seconds=0)
+
+
+def test_the_benchmark_compares_encodings():
+    """Both prove the same bracket; without the sectors the root says less."""
+    first = next(iter(benchmark.instances(None, [0], [])))
+    rows = [benchmark.measure(first, encoding, 20.0) for encoding in ("difference", "plain")]
+    assert all(row["narrow"] for row in rows) and rows[0]["root"] < 0.8 * rows[1]["root"]
+    assert max(row["lower"] for row in rows) <= min(row["upper"] for row in rows)
+    groups = benchmark.summaries(rows)
+    assert [(group["encoding"], group["narrow"]) for group in groups] == [("difference", 1), ("plain", 1)]
 
 
 def test_the_command(tmp_path, capsys):
