@@ -54,6 +54,8 @@ def _connect(jobs: int) -> bool:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         ray.init(address="local", num_cpus=jobs, **quiet)
+    except ray.exceptions.RayError as error:
+        raise MissingDependency(f"the Ray cluster does not let us in: {' '.join(str(error).split())}") from None
     return True
 
 
