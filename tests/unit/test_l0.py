@@ -20,7 +20,7 @@ from formalgr.core.linear import LinearForm
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Reason
 from formalgr.global_robustness.pixel_changes import summary
-from formalgr.search.pixel_sets import PixelProblem, PixelSearch, SetOptions
+from formalgr.search.pixel_sets import PixelProblem, PixelSearch, SetOptions, _halved_set, _Piece, _possible
 from formalgr.spec.robustness import wrong_label
 from formalgr.verify.l0 import (
     L0Bracket,
@@ -326,3 +326,44 @@ def test_the_python_function_takes_one_image_or_many():
     assert one[0].upper == many[0].upper and one[0].guarantee is fg.Guarantee.FLOAT_SOUND
     with pytest.raises(InputError, match="3 images with 2 labels"):
         fg.l0_radius(network, images, labels[:2])
+
+
+def allowed(parts: np.ndarray, budgets: tuple[int, ...], chosen: set[int]) -> bool:
+    """Whether changing the chosen pixels stays within the budgets."""
+    used = [sum(parts[p] == part for p in chosen) for part in range(len(budgets))]
+    return all(parts[p] >= 0 for p in chosen) and all(n <= b for n, b in zip(used, budgets, strict=True))
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_halves_of_a_set_hold_every_choice_of_its_pixels(budget):
+    gains = -named_generator(budget, "halves").uniform(size=8)
+    whole = _Piece(np.zeros(8), np.ones(8), np.zeros(8), np.full(8, -1, dtype=np.int8), (), np.ones(1, dtype=bool))
+    piece = whole.with_parts([(np.array([0, 2, 3, 5, 7]), budget), (np.array([1, 4]), 1)])
+    part = piece.budgets.index(budget)
+    children = list(_halved_set(piece, part, gains))
+    for size in range(budget + 2):
+        for chosen in map(set, combinations(range(8), size)):
+            if allowed(piece.parts, piece.budgets, chosen):
+                assert any(allowed(child.parts, child.budgets, chosen) for child in children), chosen
+    assert all(np.sum(child.parts >= 0) < 7 or len(child.budgets) > 2 for child in children)
+
+
+@pytest.mark.parametrize("budgets", [(1,), (2,), (2, 1), (3, 1)])
+def test_a_pixel_that_leaves_is_in_no_unsafe_choice(budgets):
+    left = 0
+    for seed in range(12):
+        ball, form = balls(seed, 1, budgets)
+        lower = ball.minimum(form)
+        # rows reach a little below 0
+        form = LinearForm(form.coefficients, form.constant - lower - 0.3, form.error)
+        lower, open_rows = ball.minimum(form), named_generator(seed, "open").uniform(size=(2, 3)) < 0.7
+        gains = ball.gains(form)
+        keep = _possible(ball, gains, lower, open_rows)
+        middle = np.einsum("bri,bi->br", form.coefficients, ball.base) + form.constant
+        for which, size in product(range(2), range(sum(budgets) + 1)):
+            left += int(np.sum(~keep[which] & (ball.parts[which] >= 0)))
+            for chosen in map(list, combinations(range(6), size)):
+                if allowed(ball.parts[which], budgets, set(chosen)):
+                    reached = middle[which] + gains[which][:, chosen].sum(axis=1) <= -1e-9
+                    assert not np.any(reached & open_rows[which]) or np.all(keep[which, chosen])
+    assert left > 0
