@@ -20,6 +20,9 @@ from formalgr.spec.unsafe import UnsafeSet
 SLACK = 2.0**-18
 """Share of the largest output by which a candidate must be unsafe in float32, so that its replay agrees."""
 
+SPARE = 8
+"""Pixels beyond the fewest known that may be changed on the way: tightening takes some back."""
+
 
 @dataclass(frozen=True)
 class PixelRanges:
@@ -106,13 +109,13 @@ class PixelAttack:
         order = np.argsort(_in_pieces(network.rows, ranges.base, self.batch), axis=1, kind="stable")
         for rank in range(min(self.targets, unsafe.rows)):
             for start in range(0, len(ranges), self.batch):
-                if budget.expired and found.any():
+                if budget.expired:
                     break
                 piece = slice(start, start + self.batch)
                 mine = ranges[piece]
-                made = self._accumulate(network, mine, order[piece, rank], fewest[piece] + 8)
+                made = self._accumulate(network, mine, order[piece, rank], fewest[piece] + SPARE)
                 used = np.where(made.found, mine.changed(made.points).sum(axis=1), fewest[piece])
-                better = made.found & (used < fewest[piece] + 8)
+                better = made.found & (used < fewest[piece] + SPARE)
                 made = self._tighten(network, mine, Flipped(made.points, better))
                 used = np.where(better, mine.changed(made.points).sum(axis=1), fewest[piece])
                 better &= used < fewest[piece]
@@ -148,9 +151,9 @@ class PixelAttack:
         """Restore as many changed pixels as leave the points unsafe: those that matter least first, again and again."""
         points = made.points.copy()
         for k in np.nonzero(made.found)[0].tolist():
+            base, mine = ranges.base[k], ranges[k : k + 1]
             while True:
-                base, changed = ranges.base[k], np.nonzero(ranges.changed(points[k : k + 1])[0])[0] if (
-                    len(ranges) == 1) else np.nonzero(ranges[k : k + 1].changed(points[k : k + 1])[0])[0]
+                changed = np.nonzero(mine.changed(points[k : k + 1])[0])[0]
                 alone = self._restored(points[k], base, [[pixel] for pixel in changed], ranges.coordinates)
                 lacking = np.min(_in_pieces(network.rows, alone, self.batch), axis=1)
                 free = changed[lacking <= 0.0]
@@ -175,9 +178,10 @@ class PixelAttack:
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyAttack:
-    """The saliency map attack on single pixels: the target score up, all others down (Papernot et al. 2016, eq. 8).
+    """The baseline, in the manner of the saliency map attack (Papernot et al. 2016): a greedy one, pixel by pixel.
 
-    The baseline: pixels only rise to the top of their range, one after the other, and nothing is restored.
+    Towards the row that is nearest at the start, by its gradient. Pixels only rise to the top of their range, one after
+    the other, and nothing is restored.
     """
 
     arrays: Arrays = NUMPY
