@@ -125,13 +125,14 @@ def worker(kind_name: str, seed: int, start: int, stop: int, folder: Path) -> in
         watch.armed = False
         seconds = time.process_time() - since
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        # the first one pays for what is imported
         if wrong is None and index > start and seconds > LONGEST_SECONDS:
             wrong = f"took {seconds:.1f} CPU seconds"
         if wrong is None and index > start and grown > LARGEST_GROWTH:
             wrong = f"took {grown >> 20} MB more"
         if wrong is None and watch.seen:
             wrong = "; ".join(watch.seen)
-        if wrong is None and any(current.iterdir()) and kind_name != "study":
+        if wrong is None and any(current.iterdir()):
             wrong = f"wrote {[p.name for p in current.iterdir()]} into the current folder"
         watch.seen.clear()
         done = {"index": index, "word": word, "wrong": wrong, "bytes": len(data), "seconds": seconds, "grown": grown}
