@@ -232,8 +232,7 @@ def judge_property(path: Path, random: Random) -> Finding:
     grid = [Fraction(k, 4) for k in range(-7, 8)]
     points = [[random.pick(grid), random.pick(grid)] for _ in range(12)]
     if outcome.verdict is Verdict.VIOLATED:
-        points.append(list(outcome.counterexample.point if property_.wiring is None
-                           else property_.wiring.inputs_at(outcome.counterexample.point)))
+        points.append(list(outcome.counterexample.point))
     try:
         unsafe = [truth(text, x, _outputs(x)) for x in points]
     except Unclear as error:
