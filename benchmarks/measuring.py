@@ -92,7 +92,7 @@ def document(module: str, **parts) -> dict:
         "commit": commit,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),
-        "versions": {name: version(name) for name in ("formalgr", "numpy", "onnxruntime", "highspy")},
+        "versions": {name: version(name) for name in ("formalgr", "numpy", "onnxruntime", "highspy", "python-flint")},
         **parts,
     }
 

@@ -146,6 +146,45 @@ def global_runs(result: dict) -> str:
     return grid(header, map(line, result["rows"]))
 
 
+def certificates(result: dict) -> str:
+    """What writing costs and how fast checking is; then instances: how many have a certificate that was accepted."""
+    parts = {name: [row for row in result["rows"] if row["part"] == name] for name in ("digits", "acasxu", "fpsound")}
+    header = "network | robust | violated | certificates | overhead | checked/s | median bytes | largest"
+    keys = ("holds", "violated", "certificates")
+    numbers = ("checked_per_cpu_second", "median_bytes", "largest_bytes")
+    cost = grid(header, ([r["name"], *(r[k] for k in keys), f"{r['overhead']:.0%}", *(number(r[k]) for k in numbers)]
+                         for r in parts["digits"]))
+    chosen = [row for row in result["rows"] if row["part"] == "cells" or row["name"] in ("1_1:3", "1_1:4")]
+    single = grid("instance | verdict | accepted | leaves | bytes | solved, s | certified, s | checked, s", (
+        [r["name"], r["verdict"], _accepted(r), r["leaves"], r["bytes"], *map(number, _spent(r))] for r in chosen))
+    numbered = {k: [row for row in parts["acasxu"] if row["name"].endswith(f":{k}")] for k in range(1, 11)}
+    groups = {f"ACAS Xu, property {k}": rows for k, rows in numbered.items()}
+    groups["fpsound"] = parts["fpsound"]
+    header = "instances | measured | sat | unsat | accepted | median bytes | solved, s | certified, s | checked, s"
+    many = grid(header, ([name, *_summary(rows)] for name, rows in groups.items() if rows))
+    listed = ", ".join(row["name"] for row in parts["acasxu"] if row["checked"] is True)
+    missed = ", ".join(f"{row['name']} ({row['verdict']})" for row in result["rows"] if row.get("checked") is False)
+    told = f"ACAS Xu with an accepted certificate (network:property): {listed}."
+    return "\n\n".join([cost, single, many, told, f"Measured, without a certificate: {missed or 'none'}."])
+
+
+def _accepted(row: dict) -> str:
+    return {True: "yes", False: "no certificate"}.get(row["checked"], row["checked"])
+
+
+def _spent(row: dict) -> list[float]:
+    return [row[f"{what}_cpu_seconds"] for what in ("solve", "certify", "check")]
+
+
+def _summary(rows: list[dict]) -> list:
+    """Counts, and medians over the accepted ones."""
+    good = [row for row in rows if row["checked"] is True]
+    counts = [sum(row["verdict"] == word for row in rows) for word in ("sat", "unsat")]
+    medians = [statistics.median(values) for values in zip(*map(_spent, good), strict=True)]
+    size = statistics.median(row["bytes"] for row in good) if good else 0
+    return [len(rows), *counts, len(good), number(size), *map(number, medians or [0.0] * 3)]
+
+
 TABLES: dict[str, Callable[[dict], str]] = {
     "compare_marabou": compare_marabou,
     "acasxu": acasxu,
@@ -154,6 +193,7 @@ TABLES: dict[str, Callable[[dict], str]] = {
     "wide_checks": wide_checks,
     "sweeps": sweeps,
     "global_runs": global_runs,
+    "certificates": certificates,
 }
 
 

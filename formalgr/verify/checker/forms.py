@@ -59,12 +59,10 @@ class Space:
         return -(-sum(max(abs(low), abs(high)) for low, high in ends) >> self.bits)
 
     def divided(self, rows: np.ndarray, radius: np.ndarray, divisor: int) -> Value:
-        """The value rows / divisor: coefficients rounded down, the radius up."""
+        """The value rows / divisor: coefficients rounded down, the radius up by what that changes where it does."""
         if divisor == 1:
             return Value(rows, radius)
-        shift, lost = divisor.bit_length() - 1, self.reach(rows.shape[1])
-        if divisor == 1 << shift:
-            return Value(rows >> shift, -(-radius >> shift) + lost)
+        lost = self.reach(rows.shape[1]) * np.any(rows % divisor != 0, axis=1).astype(object)
         return Value(rows // divisor, -(-radius // divisor) + lost)
 
     def ranges(self, value: Value) -> tuple[np.ndarray, np.ndarray]:
