@@ -50,10 +50,6 @@ class PhaseTree:
             self._branch(phases, min(-bound, solution.bound), solution.broken)
         return found
 
-    def forget(self) -> None:
-        """Let go of the linear program; it is made again when needed."""
-        self._program = None
-
     def _branch(self, phases: np.ndarray, bound: float, broken: np.ndarray | None) -> None:
         """Children by the phases of the unit that the point breaks most; without one the node's bound is final.
 
