@@ -5,14 +5,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from formalgr.bounds.base import Rows
 from formalgr.core.box import Box, RationalBox
 from formalgr.core.linear import LinearForm
 from formalgr.core.verdict import Verdict
 from formalgr.graph.graph import GraphBuilder
 from formalgr.operators.dense import Dense
 from formalgr.search.bab import BranchOptions
+from formalgr.search.branch import branch
 from formalgr.search.combine import excluded
-from formalgr.search.phases import gains, split_phases
+from formalgr.search.phases import gains, sensitivity, split_phases
 from formalgr.search.relax import FoldedRelaxer
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import Polytope, UnsafeSet
@@ -102,3 +104,20 @@ def test_phase_splits_agree_with_all_phase_patterns(seed):
     options = VerifyOptions(branch=BranchOptions(phase_inputs=8), seconds_per_query=60.0)
     verdicts = [outcome.verdict for outcome in verify_batch(network_of(graph), queries, options)]
     assert verdicts == [Verdict.HOLDS, Verdict.VIOLATED]
+
+
+def test_sensitivity_names_the_input_that_bends_units():
+    """|x_0| + 10 x_1 - 1: x_1 moves the value most, but halving it makes no relaxation tighter, and x_0 is halved."""
+    builder = GraphBuilder((1, 2))
+    last = builder.add("in", Dense(np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 10.0]]), np.array([0.0, 0.0, 20.0])), 0)
+    last = builder.chain("bend", activation("Relu", (1, 3)), last)
+    builder.add("out", Dense(np.ones((3, 1)), np.array([-21.0])), last)
+    relaxer = FoldedRelaxer(builder.build(), Rows(np.ones((1, 1)), np.zeros(1)))
+    box, open_rows = Box(-np.ones((1, 2)), np.ones((1, 2))), np.ones((1, 1))
+    form, lower, root = relaxer.bound(box, None)
+    assert sensitivity(root, open_rows) is None
+    form, lower, state = relaxer.bound(box, relaxer.descend(root))
+    found = sensitivity(state, open_rows)
+    assert found[0, 0] > 0.0 and found[0, 1] == 0.0
+    halved = [branch(box, form, lower, open_rows, given)[0].upper[0].tolist() for given in (None, found)]
+    assert halved == [[1.0, 0.0], [0.0, 1.0]]

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import acasxu, growth, growth_networks
+from benchmarks import acasxu, global_runs, growth, growth_networks
 from benchmarks.compare import marabou
 from benchmarks.compare.peer import Instance, Peer
+from formalgr.cli import global_
+from formalgr.cli.options import Parser
 
 CASES = Path(os.environ.get("FORMALGR_CASES", Path(__file__).resolve().parents[3] / "shared" / "cases"))
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder of cases at {CASES} (set FORMALGR_CASES)")
@@ -133,3 +135,32 @@ def test_growth_networks_have_the_size_that_was_asked_for(tmp_path, monkeypatch)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     growth_networks.composed(tmp_path, 3, 0.25)
     assert made == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_global_runs_keeps_what_it_has_and_says_what_it_missed(tmp_path, monkeypatch):
+    """Rows of the same commit and samples are kept; goals are those of the full size alone."""
+    asked = []
+
+    def measured(run, jobs):
+        asked.append((run.part, run.classifier, run.samples, run.goal))
+        row = {"part": run.part, "classifier": run.classifier, "samples": 20, "done": 20, "goal_seconds": run.goal}
+        return {**row, "seconds": 11.0, "cpu_seconds": 3.0}
+
+    monkeypatch.setattr(global_runs, "measured", measured)
+    monkeypatch.setattr(global_runs, "matmul_rate", lambda: 1.0)
+    words = ["--only", "c_32_32", "--out", str(tmp_path / "runs.json")]
+    assert global_runs.main(["all", *words, "--samples", "20"]) == 0
+    assert global_runs.main(["claim", "all", *words, "--samples", "20"]) == 1  # a claim stops by itself: goal 10 s
+    assert asked == [("all", "c_32_32", 20, None), ("claim", "c_32_32", None, 10.0)]
+    assert global_runs.main(["all", *words]) == 0 and asked[-1] == ("all", "c_32_32", 10_000, 120.0)
+    rows = json.loads((tmp_path / "runs.json").read_text())["rows"]
+    assert [row["part"] for row in rows] == ["all"]  # of another number of samples than before
+    for run in global_runs.RUNS:
+        assert parsed(run.command(2)[3:]).samples == run.samples
+
+
+def parsed(words: list[str]):
+    """The arguments as the command line reads them."""
+    parser = Parser()
+    global_.add_arguments(parser)
+    return parser.parse(words)

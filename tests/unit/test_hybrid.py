@@ -77,9 +77,11 @@ def test_how_boxes_are_drawn_is_compared_with_what_they_weigh():
     assert OpenLatents(Crooked(LatentPrior(1)), boxes).imbalance() > 0.02
 
 
-@pytest.mark.parametrize("step, verdict", [(-2, "HOLDS"), (0, "UNKNOWN"), (2, "VIOLATED")])
+@pytest.mark.parametrize(
+    "step, verdict", [(-2, "HOLDS"), (Fraction(-1, 2), "UNKNOWN"), (Fraction(1, 2), "UNKNOWN"), (2, "VIOLATED")]
+)
 def test_what_rounding_a_latent_could_change_is_unknown(tmp_path, step, verdict):
-    """The radius of a latent, give or take twice what it may have been moved."""
+    """The radius of a latent, give or take half and twice what it may have been moved."""
     square, boxes = cube_study(tmp_path, 2, 2.0, labels=(1,)), Box(np.array([[0.5, 0.5]]), np.array([[1.0, 1.0]]))
     latents = OpenLatents(Measure(LatentPrior(2)), boxes)
     radius = 2 - Fraction(float(np.max(np.abs(latents.at(0, 1, [3])))))
