@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, matmul_rate, write
+from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, write
 from formalgr.cli.experiment import NAMES
 
 MNIST = ROOT / "networks" / "mnist"
@@ -67,12 +67,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--result", type=Path, default=RESULTS / "experiments.json")
     args = parser.parse_args()
-    rate, rows = matmul_rate(), []
+    rows = []
     for kind, words in commands():
         rows.append(timed(kind, words))
         one = rows[-1]
         print(f"{one['cpu_seconds']:8.2f} cpu s {one['seconds']:8.2f} s  {one['command']}", flush=True)
-    write(document("benchmarks.experiments", matmul_gflops=rate, rows=rows), args.result)
+    write(document("benchmarks.experiments", rows=rows), args.result)
 
 
 if __name__ == "__main__":

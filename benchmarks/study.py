@@ -165,19 +165,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the pieces; the same one resumes")
     parser.add_argument("--networks", type=Path, help="folder of networks that are not shipped")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="which data sets (default both)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the samples for attacks and proofs (1)")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds for everything (default 3600)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of study-SET.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md", help="the page that is written")
     args = parser.parse_args()
     ends, documents = time.monotonic() + args.limit, {}
-    for dataset in SETS:
+    for dataset in args.sets:
         found = study(dataset, args, ends)
         settings = {"scale": args.scale, "limit_seconds": args.limit}
         documents[dataset] = document("benchmarks.study", dataset=dataset, settings=settings, **found)
         shown = {**documents[dataset], "rows": [_shortened(row) for row in found["rows"]]}
         write(shown, args.results / f"study-{dataset}.json")
-    copied = pictures(args.out, args.page.parent / args.page.stem)
+    copied = pictures(args.out, args.sets, args.page.parent / args.page.stem)
     args.page.write_text(page(documents, copied), encoding="utf-8")
     print(f"wrote {args.page}")
 

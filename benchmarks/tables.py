@@ -27,8 +27,9 @@ def number(value: float) -> str:
 
 def provenance(result: dict) -> str:
     """Where the numbers of a file come from, as a sentence."""
-    rates = result.get("matmul_gflops")
-    rate = f", matmul {number(rates['before'])} GFLOP/s before, {number(rates['after'])} after" if rates else ""
+    rates, rate = result.get("matmul_gflops"), ""
+    if isinstance(rates, dict):
+        rate = f", matmul {number(rates['before'])} GFLOP/s before, {number(rates['after'])} after"
     where = f"commit {result['commit'][:10]}, {result['date'][:10]}, load {number(result['machine']['load'][0])}"
     return f"`{result['command']}`, {where} on {result['machine']['cores']} cores{rate}."
 
@@ -185,6 +186,17 @@ def _summary(rows: list[dict]) -> list:
     return [len(rows), *counts, len(good), number(size), *map(number, medians or [0.0] * 3)]
 
 
+def experiments(result: dict) -> str:
+    """Every row."""
+    header = "command | s | CPU s | goal, s | adversarial pairs"
+
+    def line(row: dict) -> list:
+        times = number(row["seconds"]), number(row["cpu_seconds"]), number(row["goal_seconds"])
+        return [f"`{row['command']}`", *times, row.get("pairs_replayed", "-")]
+
+    return grid(header, map(line, result["rows"]))
+
+
 TABLES: dict[str, Callable[[dict], str]] = {
     "compare_marabou": compare_marabou,
     "acasxu": acasxu,
@@ -194,6 +206,7 @@ TABLES: dict[str, Callable[[dict], str]] = {
     "sweeps": sweeps,
     "global_runs": global_runs,
     "certificates": certificates,
+    "experiments": experiments,
 }
 
 

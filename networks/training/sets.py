@@ -100,11 +100,11 @@ SETS = {
         share=0.9,
         moved_share=0.75,
     ),
-    "mnist": _pictures("mnist", 50, 0.1, 0.96, 0.9, 0.8),
+    "mnist": _pictures("mnist", 50, 0.1, 0.9, 0.9, 0.8),
     "fashion_mnist": _pictures("fashion_mnist", 20, 0.0, 0.85, 0.6, 0.5),
 }
-"""Fashion-MNIST has fewer epochs and no sliced distance, with which its bags are speckled; its shirts and pullovers are
-hard to tell apart for the judge as well.
+"""Training against gradients costs a narrow MNIST classifier six points of accuracy. Fashion-MNIST has fewer epochs and
+no sliced distance, with which its bags are speckled; its shirts and pullovers are hard to tell apart for the judge too.
 """
 
 
