@@ -10,6 +10,7 @@ for attacks, balls and frontiers.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -195,7 +196,7 @@ def _shortened(row: dict) -> dict:
             return {key: short(item) for key, item in value.items() if key not in ("pictures", "argv", "versions")}
         if isinstance(value, list):
             return [short(item) for item in value] if len(value) <= MOST else f"{len(value)} values"
-        return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+        return re.sub(r"(?:/[\w.-]+)+/(?=[\w.-])", "", value) if isinstance(value, str) else value
 
     return {**row, "words": [_relative(word) for word in row["words"]], "found": short(row["found"])}
 
