@@ -15,7 +15,7 @@ from formalgr.core.linear import Interval
 from formalgr.operators.base import LARGEST_NODE, Fed, Operator, Recipe, Shape
 
 LARGEST_INPUT = 1 << 20
-"""Most values of the input: many of them are evaluated at once."""
+"""Most values of the input, and of the output: those of many examples are held at once."""
 
 PIECE_BYTES = 1 << 26
 """What the values of the widest node may take when many points are evaluated."""
@@ -176,7 +176,7 @@ class GraphBuilder:
         """Add one node; returns its index. Raises ModelError naming the node when shapes do not fit."""
         try:
             shape = operator.out_shape(*(self.shape(i) for i in inputs))
-        except ValueError as error:
+        except (ValueError, LookupError) as error:  # LookupError: no inputs
             raise ModelError(f"node {name}: {error}") from None
         self._nodes.append(Node(name, operator, tuple(inputs), _checked(f"node {name}", shape)))
         return self.last
@@ -203,4 +203,5 @@ class GraphBuilder:
 
     def build(self) -> Graph:
         """The finished graph; its output is the node added last."""
+        _checked("the output", self.shape(self.last), LARGEST_INPUT)
         return Graph(self._input_shape, tuple(self._nodes))

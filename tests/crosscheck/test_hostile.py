@@ -152,6 +152,18 @@ def test_a_few_bytes_do_not_ask_for_gigabytes(tmp_path):
         load(path)
 
 
+def test_an_output_that_no_batch_of_examples_can_hold(tmp_path):
+    """The file was compared with onnxruntime on 32 inputs, 90 MB of outputs each."""
+    grow = helper.make_node("Expand", ["x", "n"], ["y"])
+    assert "the output of shape" in refused(tmp_path / "net.onnx", [grow], {"n": np.array([1000, 2000, 2])})
+
+
+def test_a_sum_of_nothing(tmp_path):
+    """Its shape was asked of its first input."""
+    zero = [helper.make_node("Identity", ["x"], ["i"]), helper.make_node("Concat", [], ["y"], axis=0)]
+    refused(tmp_path / "net.onnx", zero)
+
+
 def test_text_in_a_network_is_not_searched(tmp_path):
     """Constants ran through the whole reference implementation, regular expressions and pictures included."""
     text = helper.make_node("Constant", [], ["t"], value_strings=[b"a" * 40 + b"!"])
