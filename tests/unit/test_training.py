@@ -99,7 +99,7 @@ def test_two_hundred_steps_of_a_convolutional_classifier_learn():
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [SMALL, MEDIUM, LARGE], ids=lambda recipe: recipe.name)
 def test_two_hundred_steps_of_the_paper_s_convolutional_classifiers_learn(recipe):
-    share, left = learned(replace(recipe, epochs=2, batch=4), 125)
+    share, left = learned(replace(recipe, epochs=2, batch=8), 125)
     assert share > 0.95 and left < 0.5
 
 
