@@ -161,7 +161,7 @@ class _Reader:
         if node is None or node.op_type not in TAILS or node.domain not in ("", "ai.onnx"):
             return None
         used = any(output in other.input for other in self._file.model.graph.node)
-        return None if used or node.input[0] not in self._makers else node
+        return None if used or not set(node.input[:1]) & self._makers.keys() else node
 
     def _over_all_outputs(self, node) -> bool:
         """Whether a softmax is over all of its values: then it keeps their order."""

@@ -164,6 +164,11 @@ def test_a_sum_of_nothing(tmp_path):
     refused(tmp_path / "net.onnx", zero)
 
 
+def test_a_softmax_of_nothing(tmp_path):
+    """It was dropped as the network's end before its inputs were counted."""
+    refused(tmp_path / "net.onnx", [helper.make_node("Identity", ["x"], ["i"]), helper.make_node("Softmax", [], ["y"])])
+
+
 def test_text_in_a_network_is_not_searched(tmp_path):
     """Constants ran through the whole reference implementation, regular expressions and pictures included."""
     text = helper.make_node("Constant", [], ["t"], value_strings=[b"a" * 40 + b"!"])
