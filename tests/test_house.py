@@ -38,7 +38,8 @@ DOORS = {
     "flint": ["core/exact.py", "verify/checker/"],
     "time": ["core/budget.py"],
     "multiprocessing": ["runs/workers.py"],
-    "pickle": ["runs/workers.py", "runs/cluster.py", "solvers/child.py"],  # to own processes; never a file
+    # to own processes; never a file
+    "pickle": ["core/pickles.py", "runs/workers.py", "runs/cluster.py", "solvers/child.py"],
     "ray": ["runs/cluster.py"],
 }
 

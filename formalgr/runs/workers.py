@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from formalgr.core.arrays import keep_freed_memory
+from formalgr.core.pickles import error_message
 from formalgr.runs.base import Crew, Limits
 from formalgr.runs.pool import Pool
 
@@ -131,12 +132,7 @@ def reply(function: Callable, item: object, memory_bytes: int | None) -> tuple[b
         return pickle.dumps(("last" if spent else "result", value)), spent
     except Exception as error:  # it is raised again in the parent
         error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        try:
-            message = pickle.dumps(("error", error))
-            pickle.loads(message)
-        except Exception:
-            message = pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
-        return message, False
+        return error_message(error), False
 
 
 @contextmanager

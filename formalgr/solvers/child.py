@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from formalgr.core.budget import Budget
+from formalgr.core.pickles import error_message
 from formalgr.core.program import Program
 from formalgr.solvers.base import Answer, Backend, Status
 from formalgr.solvers.registry import backend
@@ -231,16 +232,11 @@ def _listen(requests, inbox: queue.SimpleQueue, scratch: str) -> None:
 
 
 def _reply(backend: Backend, request: tuple[Program, Budget]) -> bytes:
-    """The pickled answer or error; an error that cannot be pickled travels as its text."""
+    """The pickled answer or error."""
     try:
         return pickle.dumps(("answer", backend.solve(*request)))
-    except Exception as error:
-        try:
-            message = pickle.dumps(("error", error))
-            pickle.loads(message)
-        except Exception:
-            message = pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
-        return message
+    except Exception as error:  # it is raised again in the parent
+        return error_message(error)
 
 
 def serve(scratch: str) -> None:

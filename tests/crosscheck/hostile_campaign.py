@@ -156,7 +156,8 @@ def run_block(kind: str, seed: int, start: int, stop: int) -> dict:
             seconds += line["seconds"]
             largest, slowest = max(largest, line["grown"]), max(slowest, line["seconds"])
             if line["wrong"] is not None:
-                faults.append({"kind": kind, "index": line["index"], "fault": line["wrong"]})
+                told = line["wrong"].replace(f"{ROOT}{os.sep}", "")
+                faults.append({"kind": kind, "index": line["index"], "fault": told})
         start = finished[-1]["index"] + 1 if finished else start
         if end is not None:
             if lines and "word" in lines[-1] or not lines:

@@ -117,8 +117,10 @@ def test_errors_of_the_function_are_raised_here():
         with pytest.raises(NumericalError, match="NaN") as caught:
             list(run(worker_functions.fail, ["numerical"], jobs))
     assert "in fail" in caught.value.__notes__[0]
-    with pytest.raises(RuntimeError, match="Awkward: 1 and 2"):
+    with pytest.raises(RuntimeError, match="Awkward: 1 and 2") as caught:
         list(run(worker_functions.fail, ["awkward"], 2))
+    place, obstacle = caught.value.__notes__
+    assert "in fail" in place and obstacle.startswith("it cannot be pickled: TypeError")
     with pytest.raises(RuntimeError, match="Local: nobody can import"):
         list(run(worker_functions.fail, ["local"], 2))
     with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
