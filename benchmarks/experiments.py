@@ -2,8 +2,8 @@
 
     python -m benchmarks.experiments
 
-Each command runs in a process of its own, start-up included. Wall seconds are what a busy machine makes of it; CPU
-seconds are the work.
+Each command runs in a process of its own, start-up included. Goals are wall seconds on a machine of one's own; CPU seconds
+are the work.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def timed(kind: str, words: list[str]) -> dict:
         "seconds": round(watch.seconds, 2),
         "cpu_seconds": round(watch.cpu_seconds, 2),
         "goal_seconds": LIMITS[kind],
-        "met": watch.cpu_seconds <= LIMITS[kind],
+        "met": watch.seconds <= LIMITS[kind],
     }
     if kind == "attack":
         confirmed = [one["found"] for one in found["classes"]]
