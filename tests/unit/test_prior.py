@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kstest
 
 from formalgr.core.errors import UsageError
-from formalgr.core.seeds import named_generator, sample_generator
+from formalgr.core.seeds import named_generator, sample_generator, sample_generators
 from formalgr.global_robustness.prior import LatentPrior, latents_sha256
 
 PRIOR = LatentPrior(5)
@@ -65,6 +65,14 @@ def test_the_generator_is_the_documented_one():
         bits = np.random.Philox(key=np.array([seed, label], dtype=np.uint64), counter=[0, 0, 0, index])
         expected = np.random.Generator(bits).standard_normal(5).astype(np.float32)
         assert np.array_equal(PRIOR.sample(seed, label, index, 1)[0], expected)
+
+
+def test_generators_in_a_row_are_the_single_ones():
+    """Also where one drew more, or half a word, before the next."""
+    for index, random in zip((7, 0, 2**40, 7), sample_generators(5, 2, (7, 0, 2**40, 7)), strict=True):
+        alone = sample_generator(5, 2, index)
+        assert random.integers(9, dtype=np.uint8) == alone.integers(9, dtype=np.uint8)
+        assert np.array_equal(random.standard_normal(index % 5 + 1), alone.standard_normal(index % 5 + 1))
 
 
 def test_named_streams_are_apart_from_samples():
