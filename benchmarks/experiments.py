@@ -2,8 +2,8 @@
 
     python -m benchmarks.experiments
 
-Each command runs in a process of its own, start-up included. Goals are wall seconds on a machine of one's own; CPU seconds
-are the work.
+Each command runs in a process of its own, start-up included. Goals are wall seconds on a machine of one's own; CPU
+seconds are the work.
 """
 
 import argparse

@@ -126,7 +126,7 @@ def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
     if done.returncode != 0:
         raise SystemExit(f"{piece.name} ended with code {done.returncode}: {' '.join(command)}")
     found = json.loads(done.stdout)
-    if found.get("verdict") == "timeout":
+    if found.get("verdict") == "timeout" or found.get("left_out"):
         return None
     kept = {
         "piece": piece.name,

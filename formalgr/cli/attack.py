@@ -82,6 +82,7 @@ def run(session: Session) -> int:
     from formalgr.report import json as report_json
     from formalgr.report.files import check_folder
     from formalgr.report.pairs import PairMaker
+    from formalgr.report.sentences import some
 
     args = session.args
     check_folder(args.out)
@@ -109,7 +110,10 @@ def run(session: Session) -> int:
         argv=session.argv,
         seconds=session.budget.elapsed,
     )
-    document = _document(session, results, provenance)
+    left_out = _left_out(session, study, results)
+    document = {**_document(session, results, provenance), "left_out": left_out}
+    if left_out:
+        session.hint(f"stopped after --timeout {args.timeout:g} s, without {some(left_out)}")
     _write(session, study, pairs, document)
     _print(session, results, document)
     return session.exit_code("sat" if pairs else "unknown")
@@ -148,6 +152,19 @@ def _hunt(args, method, found: int):
         confidence=args.confidence,
         pairs=float("inf") if args.pairs is None else args.pairs - found,
     )
+
+
+def _left_out(session: Session, study, results: list) -> list[str]:
+    """What --timeout left out of the samples of every class that was to be attacked."""
+    if not session.budget.expired:
+        return []
+    done = {one.label: one.samples for one in results}
+    rest = [label for label in study.classes if label != session.args.target]
+    return [
+        f"class {label} from sample {done[label]} on" if label in done else f"class {label}"
+        for label in rest
+        if done.get(label, 0) < session.args.samples
+    ]
 
 
 def _document(session: Session, results: list, provenance) -> dict:

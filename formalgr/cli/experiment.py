@@ -7,7 +7,7 @@ Imports nothing heavy; cli/experiments has one file an experiment.
 import argparse
 import importlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,7 +100,8 @@ def add_common_arguments(parser: options.Parser, name: str, samples: int, what: 
     group.add_argument(
         "--alpha", type=options.level, metavar="A", help="1 - confidence of every bound (default 0.001)"
     )
-    group.add_argument("--timeout", type=options.seconds, metavar="S", help="limit of the whole run (default: none)")
+    limit = "limit of the whole run: what is whole by then is reported (default: none)"
+    group.add_argument("--timeout", type=options.seconds, metavar="S", help=limit)
     options.add_run_options(parser)
     folder = Path("formalgr-out") / name
     parser.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"folder of files (default {folder})")
@@ -133,6 +134,19 @@ def prepared(session: Session, samples: int) -> tuple[Session, "Study"]:
     return replace(session, args=args), study
 
 
+def level_of(args: argparse.Namespace) -> float:
+    """The level of every bound, such that it holds at 1 - alpha wherever --timeout ends the samples."""
+    from formalgr.experiments.labelled import level
+
+    return level(args.alpha, args.samples, args.timeout is not None)
+
+
+def without(study: "Study", samples: Sequence, number: int) -> list[str]:
+    """What --timeout left out of `number` labelled samples of every class."""
+    short = [f"class {one.label} from sample {len(one)} on" for one in samples if len(one) < number]
+    return short + [f"class {label}" for label in study.classes[len(samples) :]]
+
+
 @contextmanager
 def watched(session: Session) -> Iterator[Callable]:
     """The progress display of an experiment; OutOfTime ends it once --timeout is spent."""
@@ -140,6 +154,18 @@ def watched(session: Session) -> Iterator[Callable]:
 
     with session.display() as display:
         yield within(session.budget, display)
+
+
+@contextmanager
+def finished(made: Sized) -> Iterator[None]:
+    """A loop that fills `made` and that --timeout may end, as long as anything is in it by then."""
+    from formalgr.core.budget import OutOfTime
+
+    try:
+        yield
+    except OutOfTime:
+        if not made:
+            raise
 
 
 def out_of_time(session: Session) -> int:
@@ -159,7 +185,10 @@ def out_of_time(session: Session) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What an experiment found: a table, sentences, JSON keys, pictures by file name, and the files it read."""
+    """What an experiment found: a table, sentences, JSON keys, pictures by file name, and the files it read.
+
+    `left_out`: what --timeout left no time for.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -168,6 +197,7 @@ class Findings:
     sources: Sequence = ()
     pictures: dict[str, Callable[[Path], object]] = field(default_factory=dict)
     word: str = "certified"
+    left_out: Sequence[str] = ()
 
 
 def finish(session: Session, findings: Findings) -> int:
@@ -175,8 +205,12 @@ def finish(session: Session, findings: Findings) -> int:
     from formalgr.report import json as report_json
     from formalgr.report import text
     from formalgr.report.files import write_text, write_together
+    from formalgr.report.sentences import some
 
     args = session.args
+    sentences = [*findings.sentences]
+    if findings.left_out:
+        sentences.append(f"Stopped after --timeout {args.timeout:g} s, without {some(findings.left_out)}.")
     unique = {source.path: source for source in findings.sources}
     provenance = report_json.Provenance(
         sources=tuple(unique[path] for path in sorted(unique)),
@@ -189,7 +223,8 @@ def finish(session: Session, findings: Findings) -> int:
             "schema": SCHEMA,
             "experiment": session.argv[1],
             **findings.body,
-            "sentences": list(findings.sentences),
+            "sentences": sentences,
+            "left_out": list(findings.left_out),
             "table": {"columns": list(findings.columns), "rows": [list(map(str, row)) for row in findings.rows]},
             "pictures": [str(args.out / name) for name in findings.pictures],
             "seconds": {"total": provenance.seconds},
@@ -203,7 +238,7 @@ def finish(session: Session, findings: Findings) -> int:
     else:
         console = text.console(wide=True)
         console.print(text.numbers_table(findings.columns, findings.rows))
-        for sentence in findings.sentences:
+        for sentence in sentences:
             text.say(console, f"\n{sentence}")
     session.hint(f"wrote {', '.join(map(str, written))}")
     return session.exit_code(findings.word)

@@ -43,24 +43,32 @@ class ClassCorrectness:
 
 @dataclass(frozen=True)
 class Correctness:
-    """Every class's bounds and the claim: failure probability at most `delta` for EVERY class."""
+    """Bounds of classes and the claim: failure probability at most `delta` for EVERY one of the `asked` classes."""
 
     classes: tuple[ClassCorrectness, ...]
+    asked: int
     delta: float
     alpha: float
 
     @property
     def verdict(self) -> GlobalVerdict:
         """Certified iff every class is, refuted iff one is (at the level that allows for looking at all)."""
-        return overall([one.verdict for one in self.classes])
+        missing = self.asked - len(self.classes)
+        return overall([one.verdict for one in self.classes] + missing * [GlobalVerdict.UNDECIDED])
 
 
-def correctness(samples: Sequence[Labelled], delta: float, alpha: float) -> Correctness:
-    """The bounds and the verdict from samples of independent classes. Raises UsageError for a bad delta or alpha."""
+def correctness(
+    samples: Sequence[Labelled], delta: float, alpha: float, classes: int | None = None
+) -> Correctness:
+    """The bounds and the verdict from samples of independent classes. Raises UsageError for a bad delta or alpha.
+
+    classes: how many the claim is about, where some have no samples.
+    """
     check_alpha(alpha)
     check_delta(delta)
-    level = refutation_alpha(alpha, len(samples))
-    return Correctness(tuple(_class(one, delta, alpha, level) for one in samples), delta, alpha)
+    asked = classes or len(samples)
+    level = refutation_alpha(alpha, asked)
+    return Correctness(tuple(_class(one, delta, alpha, level) for one in samples), asked, delta, alpha)
 
 
 def _class(one: Labelled, delta: float, alpha: float, refuting: float) -> ClassCorrectness:

@@ -1,8 +1,8 @@
 """The experiments from Python, as formalgr.experiments: plain values in, the frozen results of the rooms out.
 
 In: Study, numbers. Out: Correctness, Share, Outlier, Walk, Movement, Pairing, FgsmScore, Comparison, ClassAttack.
-Trust: sound (the rooms decide). Every function draws the same latents for the same seed and raises OutOfTime when
-`timeout_seconds` are spent.
+Trust: sound (the rooms decide). Every function draws the same latents for the same seed. Where it takes
+`timeout_seconds`, it answers from what is whole by then (fewer classes, or fewer samples of one) or raises OutOfTime.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from formalgr.experiments.correctness import Correctness, correctness
 from formalgr.experiments.datasets import read_pictures
 from formalgr.experiments.dependence import Pairing, dependence
 from formalgr.experiments.fgsm import FgsmScore, steps
-from formalgr.experiments.labelled import Labelled, sampled
+from formalgr.experiments.labelled import Labelled, equally_many, level, sampled_alike
 from formalgr.experiments.outliers import Outlier, outliers
 from formalgr.experiments.table import Column, Comparison, changes, comparisons, generated
 from formalgr.experiments.walk import Walk, WalkOptions, walk
@@ -44,21 +44,33 @@ def samples_of(
     study: Study, samples: int, *, seed: int = 0, progress: Progress = silent, timeout_seconds: float = float("inf")
 ) -> list[Labelled]:
     """The first samples of every class, right, wrong or undecided: what most functions below are made of."""
-    return sampled(study, samples, seed, within(Budget(timeout_seconds), progress))
+    return _alike([study], samples, seed, progress, timeout_seconds)[0]
+
+
+def _alike(
+    studies: Sequence[Study],
+    samples: int,
+    seed: int,
+    progress: Progress = silent,
+    timeout_seconds: float = float("inf"),
+) -> list[list[Labelled]]:
+    return sampled_alike(studies, samples, seed, within(Budget(timeout_seconds), progress))
 
 
 def global_correctness(
     study: Study, *, samples: int = 10_000, delta: float = 0.05, alpha: float = 1e-3, seed: int = 0, **how
 ) -> Correctness:
     """Def. 1 for every class, with exact bounds at confidence 1 - alpha each; keywords as `samples_of`."""
-    return correctness(samples_of(study, samples, seed=seed, **how), delta, alpha)
+    found = samples_of(study, samples, seed=seed, **how)
+    return correctness(found, delta, level(alpha, samples, "timeout_seconds" in how), len(study.classes))
 
 
 def confidence_shares(
     study: Study, *, samples: int = 10_000, alpha: float = 1e-3, seed: int = 0, **how
 ) -> dict[int, tuple[Share, ...]]:
     """By class the shares of samples whose confidence exceeds .9, .97 and .99; keywords as `samples_of`."""
-    return {one.label: above_levels(one, alpha) for one in samples_of(study, samples, seed=seed, **how)}
+    each = level(alpha, samples, "timeout_seconds" in how)
+    return {one.label: above_levels(one, each) for one in samples_of(study, samples, seed=seed, **how)}
 
 
 def misclassified(study: Study, *, samples: int = 10_000, seed: int = 0, **how) -> list[Outlier]:
@@ -81,8 +93,8 @@ def generator_dependence(
     first: Study, second: Study, *, samples: int = 5000, alpha: float = 1e-3, seed: int = 0, **how
 ) -> list[Pairing]:
     """Two sets of generators on the same latents: a row a class, then all together; keywords as `samples_of`."""
-    halves = (samples_of(study, samples, seed=seed, **how) for study in (first, second))
-    return dependence(*halves, alpha)
+    both = _alike([first, second], samples, seed, **how)
+    return dependence(*map(equally_many, both), level(alpha, samples, "timeout_seconds" in how))
 
 
 def classifier_table(
@@ -92,12 +104,11 @@ def classifier_table(
 
     Differences between classifiers in each column, then those between the first two columns.
     """
-    columns = [
-        generated(name, {key: samples_of(study, samples, seed=seed, **how) for key, study in mine.items()})
-        for name, mine in studies.items()
-    ]
-    found = [one for column in columns for one in comparisons(column, alpha)]
-    return columns, found + (changes(*columns[:2], alpha) if len(columns) > 1 else [])
+    every = _alike([study for mine in studies.values() for study in mine.values()], samples, seed, **how)
+    labelled, each = map(equally_many, every), level(alpha, samples, "timeout_seconds" in how)
+    columns = [generated(name, {key: next(labelled) for key in mine}) for name, mine in studies.items()]
+    found = [one for column in columns for one in comparisons(column, each)]
+    return columns, found + (changes(*columns[:2], each) if len(columns) > 1 else [])
 
 
 def fgsm_scores(

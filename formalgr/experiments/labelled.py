@@ -8,6 +8,7 @@ same factor or more, so its bound over a box around all latents, times 2^-20, ho
 does not hold exactly. Only margins within it are evaluated in rationals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,8 @@ from formalgr.bounds.float32 import float32_errors
 from formalgr.bounds.forward import ForwardBounder
 from formalgr.core.arrays import RATIONAL
 from formalgr.core.box import Box
+from formalgr.core.budget import OutOfTime
+from formalgr.core.errors import UsageError
 from formalgr.core.exact import fraction
 from formalgr.core.progress import Progress, Tick, silent
 from formalgr.global_robustness.study import Study
@@ -31,7 +34,7 @@ PIECE = 256
 """Samples evaluated at once: the values of fully connected layers stay in the processor's cache."""
 
 TICKED = 10_000
-"""Samples between two reports of progress."""
+"""Samples between two reports of progress: where a spent budget can end a class."""
 
 
 @dataclass(frozen=True)
@@ -126,21 +129,62 @@ def labelled(study: Study, label: int, latents: np.ndarray) -> Labelled:
 
 
 def sampled(study: Study, samples: int, seed: int, progress: Progress = silent) -> list[Labelled]:
-    """The first `samples` samples of every class, labelled."""
-    results, total = [], samples * len(study.classes)
-    counts = [0, 0, 0]
-    for label in study.classes:
-        parts = []
+    """The first `samples` samples of every class, labelled; what time leaves of them, as `sampled_alike`."""
+    return sampled_alike([study], samples, seed, progress)[0]
+
+
+def sampled_alike(
+    studies: Sequence[Study], samples: int, seed: int, progress: Progress = silent
+) -> list[list[Labelled]]:
+    """The first `samples` samples of every class of every study, labelled; the studies have the same classes.
+
+    OutOfTime from `progress` ends it with what all studies have by then: later classes are missing, one may be short.
+    It is raised where that is nothing.
+    """
+    classes = studies[0].classes
+    if any(study.classes != classes for study in studies):
+        raise UsageError("all sets of generators need the same classes")
+    made: list[dict[int, list[Labelled]]] = [{label: [] for label in classes} for _ in studies]
+    try:
+        _label_in_turns(studies, samples, seed, made, progress)
+    except OutOfTime:
+        if not any(made[-1].values()):
+            raise
+    whole = made[-1]
+    return [
+        [_joined(parts[: len(whole[label])]) for label, parts in mine.items() if whole[label]] for mine in made
+    ]
+
+
+def equally_many(samples: Sequence[Labelled]) -> list[Labelled]:
+    """The classes before one that time cut short (that one where it is alone): means over classes need equal shares."""
+    return [one for one in samples if len(one) == len(samples[0])]
+
+
+def _label_in_turns(studies: Sequence[Study], samples: int, seed: int, made: list, progress: Progress) -> None:
+    """Fill `made`, (parts by class) for each study, class by class and piece by piece."""
+    counts, total = [0, 0, 0], samples * len(studies) * len(studies[0].classes)
+    for label in studies[0].classes:
         for start in range(0, samples, TICKED):
-            drawn = study.prior(label).sample(seed, label, start, min(TICKED, samples - start))
-            part = labelled(study, label, drawn)
-            parts.append(part)
-            found = (int(np.sum(part.right)), int(np.sum(part.wrong)), part.unknown)
-            counts = [before + new for before, new in zip(counts, found, strict=True)]
-            progress(Tick("samples", total, *counts, note=f"class {label}"))
-        arrays = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("latents", "scores", "right", "wrong")
-        ]
-        results.append(Labelled(label, *arrays, study.label_rule))
-    return results
+            for study, mine in zip(studies, made, strict=True):
+                drawn = study.prior(label).sample(seed, label, start, min(TICKED, samples - start))
+                part = labelled(study, label, drawn)
+                mine[label].append(part)
+                found = (int(np.sum(part.right)), int(np.sum(part.wrong)), part.unknown)
+                counts = [before + new for before, new in zip(counts, found, strict=True)]
+                progress(Tick("samples", total, *counts, note=f"class {label}"))
+
+
+def _joined(parts: Sequence[Labelled]) -> Labelled:
+    """Samples of one class as one value."""
+    arrays = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("latents", "scores", "right", "wrong")
+    )
+    return Labelled(parts[0].label, *arrays, parts[0].rule)
+
+
+def level(alpha: float, samples: int, timed: bool) -> float:
+    """The level of a bound that shall hold at 1 - alpha: a timed run may end a class after any piece of its samples,
+    and each of these ends gets an equal share.
+    """
+    return alpha / -(-samples // TICKED) if timed else alpha

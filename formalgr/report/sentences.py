@@ -19,6 +19,12 @@ def percent(share: float) -> str:
     return f"{100.0 * share:.10g}%"
 
 
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = [f"{len(names) - shown} more"] if len(names) > shown else []
+    return ", ".join([*names[:shown], *more])
+
+
 def counted(number: int, one: str, many: str) -> str:
     """`1 class`, `10 classes`."""
     return f"{number} {one if number == 1 else many}"

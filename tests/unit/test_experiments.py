@@ -1,6 +1,7 @@
 """Experiments where the truth is known, and their commands on few samples: files, JSON, bad input."""
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from formalgr.experiments.correctness import correctness
 from formalgr.experiments.datasets import Pictures, read_pictures
 from formalgr.experiments.dependence import dependence, differing
 from formalgr.experiments.fgsm import steps
-from formalgr.experiments.labelled import labelled, sampled
+from formalgr.experiments.labelled import labelled, level, sampled
 from formalgr.experiments.outliers import outliers
 from formalgr.experiments.table import (
     Finding,
@@ -448,15 +449,75 @@ def test_a_class_without_a_generator(name, capsys, tmp_path):
 # ---------------------------------------------------------------- limits, interruption, one classifier
 
 
-def test_a_limit_that_is_not_enough_writes_nothing(capsys, monkeypatch, tmp_path):
-    """Without time the first report of progress ends the run; fgsm asks between its radii."""
+LEFT_OUT = {
+    "confidence": ["class 8"],
+    "continuity": ["class 8 at eps 0", "class 3 at eps 0.1", "class 8 at eps 0.1"],
+    "correctness": ["class 8"],
+    "dependence": ["class 8"],
+    "outliers": ["class 8"],
+    "table": ["class 8", *(f"delta of c_{name}" for name in ("standard_small", "distilled"))],
+    "walk": ["class 8"],
+}
+"""What a limit that is spent at the first look leaves out of classes 3 and 8."""
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_a_limit_leaves_what_is_whole(name, capsys, monkeypatch, tmp_path):
+    """Time is looked at after every piece: what is whole by then is reported and drawn, the rest named."""
+    words = [name, *SMALL.get(name, ["-n", "20"]), "--class", "3,8", "--timeout", "7", "--out", tmp_path / name]
+    looks = {"dependence": 2, "table": 4}.get(name, 1)  # of the pieces of class 3, one a study
+    spent = itertools.count(1)
+    monkeypatch.setattr(Budget, "check", lambda budget: next(spent) >= looks and raise_(OutOfTime))
+    if name == "table":
+        words += ["--classifier", DIGITS / "c_standard_small.onnx", "--classifier", DIGITS / "c_distilled.onnx"]
+    document = run(capsys, *words)
+    assert sorted(document["left_out"]) == sorted(LEFT_OUT[name])
+    assert document["sentences"][-1].startswith("Stopped after --timeout 7 s, without ")
+    assert {Path(path).name for path in document["pictures"]} == FILES[name]
+    if name == "correctness":
+        assert [one["class"] for one in document["classes"]] == [3] and document["verdict"] == "undecided"
+
+
+def raise_(error):
+    raise error
+
+
+def test_a_limit_that_leaves_nothing(capsys, monkeypatch, tmp_path):
+    """fgsm looks before its first radius."""
     monkeypatch.setattr(Budget, "expired", property(lambda budget: budget.limit_seconds == 7.0))
-    for name in OWN:
-        words = [name, *SMALL.get(name, ["-n", "20", "--class", "3"]), "--timeout", "7", "--out", tmp_path / name]
-        document = run(capsys, *words)
-        assert document["verdict"] == "timeout" and document["experiment"] == name and not (tmp_path / name).exists()
-    assert main(["experiment", "walk", "--timeout", "7", "--exit-code", "--out", str(tmp_path / "walk")]) == 12
+    words = ["--timeout", "7", "--out", tmp_path / "out"]
+    document = run(capsys, "fgsm", *SMALL["fgsm"], *words)
+    assert document["verdict"] == "timeout" and document["experiment"] == "fgsm" and not (tmp_path / "out").exists()
+    assert main(["experiment", "fgsm", "--exit-code", *map(str, words)]) == 12
     assert capsys.readouterr().out == "timeout\n"
+
+
+def test_an_attack_says_what_a_limit_left_out(capsys, monkeypatch, tmp_path):
+    spent = itertools.count()
+    monkeypatch.setattr(Budget, "expired", property(lambda budget: next(spent) > 0))
+    words = ["--generator", DIGITS / "g_{class}.onnx", "--classifier", DIGITS / "c_32_32.onnx", "--class", "3,5,8,9"]
+    words += ["--method", "fgsm", "--epsilon", "0.3", "-n", "300", "--timeout", "7", "--out", tmp_path / "out"]
+    assert main(["attack", *map(str, words), "--json"]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["classes"][0]["samples"] < 300
+    assert document["left_out"][-3:] == ["class 5", "class 8", "class 9"] and len(document["left_out"]) == 4
+    assert "stopped after --timeout 7 s, without class 3" in printed.err and "1 more" in printed.err
+
+
+def test_bounds_allow_for_every_end_that_time_may_bring(monkeypatch, tmp_path):
+    """At level alpha / ends each, some bound fails at any of the ends with probability at most alpha."""
+    monkeypatch.setattr("formalgr.experiments.labelled.TICKED", 50)
+    assert level(0.02, 200, timed=False) == 0.02
+    assert level(0.02, 200, timed=True) == level(0.02, 151, timed=True) == 0.005
+    one = cube_study(tmp_path, labels=(1,))
+    spent = itertools.count()
+    progress = lambda tick: next(spent) < 2 or raise_(OutOfTime)  # noqa: E731 - after the third piece
+    (found,), (whole,) = sampled(one, 200, 3, progress), sampled(one, 200, 3)
+    assert len(found) == 150 and np.array_equal(found.scores, whole.scores[:150])
+    shown = correctness([found], 0.5, level(0.02, 200, timed=True), classes=2)
+    assert shown.verdict is GlobalVerdict.UNDECIDED and shown.classes[0].verdict is GlobalVerdict.CERTIFIED
+    assert shown.classes[0].failure_upper > correctness([found], 0.5, 0.02).classes[0].failure_upper
 
 
 def test_an_interrupted_experiment_leaves_nothing(capsys, monkeypatch, tmp_path):
@@ -548,7 +609,9 @@ def test_python_says_what_the_commands_say(capsys, tmp_path):
     other = formalgr.Study({8: str(DIGITS / "g_8.onnx")}, str(DIGITS / "c_32_32.onnx"))
     columns, compared = formalgr.experiments.classifier_table({"one": {"a": eights, "b": other}}, samples=50)
     assert columns[0].name == "one" and len(compared) == 1
-    with pytest.raises(OutOfTime):
-        formalgr.experiments.misclassified(eights, samples=10, timeout_seconds=1e-9)
+    two = formalgr.Study({k: str(DIGITS / f"g_{k}.onnx") for k in (3, 8)}, str(DIGITS / "c_128_64.onnx"))
+    (three,) = formalgr.experiments.samples_of(two, samples=10, timeout_seconds=1e-9)
+    assert three.label == 3
+    assert formalgr.experiments.global_correctness(two, samples=10, timeout_seconds=1e-9).asked == 2
     with pytest.raises(AttributeError):
         _ = formalgr.experiments.missing

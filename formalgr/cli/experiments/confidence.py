@@ -12,9 +12,11 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_model_arguments,
     finish,
+    level_of,
     prepared,
     sources_of,
     watched,
+    without,
 )
 from formalgr.cli.session import Session
 
@@ -63,9 +65,9 @@ def run(session: Session) -> int:
     graded = None if args.grades is None else unrecognised(args.grades, args.alpha)
     with watched(session) as display:
         samples = sampled(study, args.samples, args.seed, display)
-    shares = {one.label: above_levels(one, args.alpha) for one in samples}
+    shares = {one.label: above_levels(one, level_of(args)) for one in samples}
     values = {f"class {one.label}": one.confidences for one in samples}
-    axes = Axes(f"{args.samples} samples per class", "confidence in the own class", "samples", log_y=True)
+    axes = Axes(f"{len(samples[0])} samples per class", "confidence in the own class", "samples", log_y=True)
     chosen = sheet(samples)
     pictures = {
         "histogram.png": lambda path: histogram(path, values, np.linspace(0.0, 1.0, BINS + 1), axes),
@@ -84,7 +86,7 @@ def run(session: Session) -> int:
     findings = Findings(
         columns=("class", "n", *(f"P(confidence\n> {level:g})" for level in LEVELS)),
         rows=[
-            (label, args.samples, *(bounds_text(one.lower, one.upper) for one in found))
+            (label, found[0].samples, *(bounds_text(one.lower, one.upper) for one in found))
             for label, found in shares.items()
         ],
         sentences=sentences,
@@ -103,6 +105,7 @@ def run(session: Session) -> int:
         sources=sources_of(study),
         pictures=pictures,
         word="undecided",
+        left_out=without(study, samples, args.samples),
     )
     return finish(session, findings)
 

@@ -11,6 +11,7 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_model_arguments,
     finish,
+    finished,
     prepared,
     sources_of,
     watched,
@@ -64,7 +65,7 @@ def run(session: Session) -> int:
     session, study = prepared(session, SAMPLES)
     args = session.args
     found, total = {}, len(study.classes) * len(args.radii)
-    with watched(session) as display:
+    with watched(session) as display, finished(found):
         for label in study.classes:
             graph = study.generator_network(label).graph
             latents = study.prior(label).sample(args.seed, label, 0, args.samples)
@@ -72,21 +73,21 @@ def run(session: Session) -> int:
                 found[label, radius] = movement(graph, latents, radius)
                 display(Tick("radii", total, holds=len(found), note=f"class {label}"))
     rows, curves_drawn, documents = [], [], []
-    for label in study.classes:
-        mine = [found[label, radius] for radius in args.radii]
-        for radius, one in zip(args.radii, mine, strict=True):
+    for label, radii in _radii(found).items():
+        mine = [found[label, radius] for radius in radii]
+        for radius, one in zip(radii, mine, strict=True):
             lower = np.floor(1e4 * np.max(one.lower)) / 1e4
             rows.append((label, radius, *map(upper_text, quantiles(one.upper, (0.5, 0.9, 1.0))), f"{lower:.4f}"))
             documents.append(
                 {"class": label, "epsilon": radius, "upper": one.upper.tolist(), "lower": one.lower.tolist()}
             )
-        numbers = [float(Fraction(radius)) for radius in args.radii]
+        numbers = [float(Fraction(radius)) for radius in radii]
         bounds = ([float(np.max(one.lower)) for one in mine], [float(np.max(one.upper)) for one in mine])
         curves_drawn.append(Curve(f"class {label}", numbers, bounds[1], bounds))
     title = f"largest movement of a pixel over {args.samples} balls a class: certified (line), found (band's lower end)"
     axes = Axes(title, "eps", "||G(z') - G(z)||_inf")
     tiles = _tiles(study, args, found)
-    about = f"G(z) and the bound of every pixel's movement at eps {args.radii[-1]}"
+    about = "class and eps: G(z) and the bound of every pixel's movement"
     findings = Findings(
         columns=("class", "eps", "median", "90 %", "largest", "found"),
         rows=rows,
@@ -97,21 +98,33 @@ def run(session: Session) -> int:
             "movement.png": lambda path: curves(path, curves_drawn, axes),
             "pixels.png": lambda path: grid(path, tiles, 2 * SHOWN, about),
         },
+        left_out=[
+            f"class {label} at eps {radius}" for label in study.classes for radius in args.radii
+            if (label, radius) not in found
+        ],
     )
     return finish(session, findings)
 
 
+def _radii(found) -> dict[int, list[str]]:
+    """The radii that each class has."""
+    made: dict[int, list[str]] = {}
+    for label, radius in found:
+        made.setdefault(label, []).append(radius)
+    return made
+
+
 def _tiles(study, args, found) -> list:
-    """Per class a row: picture, bounds of its pixels, for the first samples, at the largest radius."""
+    """Per class a row: picture, bounds of its pixels, for the first samples, at its last radius."""
     import numpy as np
 
     from formalgr.report.panels import Tile
 
     tiles = []
-    for label in study.classes:
-        graph, one = study.generator_network(label).graph, found[label, args.radii[-1]]
+    for label, radii in _radii(found).items():
+        graph, one = study.generator_network(label).graph, found[label, radii[-1]]
         latents = study.prior(label).sample(args.seed, label, 0, min(SHOWN, args.samples))
         images = graph.evaluate(latents.astype(np.float64))
         for k, image in enumerate(images):
-            tiles += [Tile(image, f"class {label}"), Tile(one.pixels[k], f"<= {one.upper[k]:.3f}")]
+            tiles += [Tile(image, f"class {label}, {radii[-1]}"), Tile(one.pixels[k], f"<= {one.upper[k]:.3f}")]
     return tiles

@@ -9,9 +9,11 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_model_arguments,
     finish,
+    level_of,
     prepared,
     sources_of,
     watched,
+    without,
 )
 from formalgr.cli.session import Session
 
@@ -54,7 +56,8 @@ def run(session: Session) -> int:
     args = session.args
     delta = 0.05 if args.delta is None else args.delta
     with watched(session) as display:
-        found = correctness(sampled(study, args.samples, args.seed, display), delta, args.alpha)
+        samples = sampled(study, args.samples, args.seed, display)
+    found = correctness(samples, delta, level_of(args), len(study.classes))
     confidence = percent(1.0 - args.alpha)
     claim = f"for every class at least {percent(1.0 - delta)} of what its generator produces is classified correctly"
     title = f"share of misclassified samples, {args.samples} per class, bounds at confidence {confidence}"
@@ -74,6 +77,7 @@ def run(session: Session) -> int:
         sources=sources_of(study),
         pictures={"correctness.png": lambda path: bars(path, names, estimates, Axes(title, "class", "share wrong"))},
         word=found.verdict.value,
+        left_out=without(study, samples, args.samples),
     )
     return finish(session, findings)
 

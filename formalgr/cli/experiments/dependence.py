@@ -11,9 +11,11 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_model_arguments,
     finish,
+    level_of,
     prepared,
     sources_of,
     watched,
+    without,
 )
 from formalgr.cli.session import Session
 
@@ -50,7 +52,7 @@ def run(session: Session) -> int:
     """Label the same latents through both sets, test, draw."""
     from formalgr.cli.shipped import digits
     from formalgr.experiments.dependence import dependence, differing
-    from formalgr.experiments.labelled import sampled
+    from formalgr.experiments.labelled import equally_many, sampled_alike
     from formalgr.global_robustness.study_file import PLACE
     from formalgr.report.charts import Axes, bars
     from formalgr.report.sentences import percent
@@ -65,31 +67,22 @@ def run(session: Session) -> int:
     args = session.args
     second_session, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)
     with watched(session) as display:
-        first = sampled(study, args.samples, args.seed, display)
-        second = sampled(other, args.samples, args.seed, display)
-    rows = dependence(first, second, args.alpha)
+        both = sampled_alike([study, other], args.samples, args.seed, display)
+    first, second = map(equally_many, both)
+    level = level_of(args)
+    rows = dependence(first, second, level)
     names = ["all" if row.label is None else str(row.label) for row in rows]
     confidence = percent(1.0 - args.alpha)
     drawn = [
         (row.difference.lower, (row.wrong[0] - row.wrong[1]) / row.pairs.samples, row.difference.upper) for row in rows
     ]
     axes = Axes(f"P(first wrong) - P(second wrong), bounds at confidence {confidence} each", "class", "difference")
-    last, differ = rows[-1], differing(rows, args.alpha)
+    last, differ = rows[-1], differing(rows, level)
     whose = f"class {names[-1]}" if last.label is not None else "the mean over classes"
     told = f"The generators differ for class {', '.join(map(str, differ))}" if differ else "No difference is shown"
     findings = Findings(
         columns=("class", "n", "wrong", "only one", "p", "difference"),
-        rows=[
-            (
-                name,
-                row.pairs.samples,
-                f"{row.wrong[0]}, {row.wrong[1]}",
-                f"{row.pairs.only_first_at_least}, {row.pairs.only_second_at_least}",
-                f"{row.p_value:.2g}",
-                signed_bounds_text(row.difference.lower, row.difference.upper),
-            )
-            for name, row in zip(names, rows, strict=True)
-        ],
+        rows=[_row(name, row) for name, row in zip(names, rows, strict=True)],
         sentences=[
             f"{told} at level {args.alpha:g} (Holm's correction over the classes); for {whose} the difference is "
             f"within {signed_bounds_text(last.difference.lower, last.difference.upper)} at confidence {confidence}."
@@ -103,8 +96,22 @@ def run(session: Session) -> int:
         sources=[*sources_of(study), *sources_of(other)],
         pictures={"difference.png": lambda path: bars(path, names, drawn, axes)},
         word="refuted" if differ else "undecided",
+        left_out=without(study, first, args.samples),
     )
     return finish(session, findings)
+
+
+def _row(name: str, row) -> tuple:
+    from formalgr.report.text import signed_bounds_text
+
+    return (
+        name,
+        row.pairs.samples,
+        f"{row.wrong[0]}, {row.wrong[1]}",
+        f"{row.pairs.only_first_at_least}, {row.pairs.only_second_at_least}",
+        f"{row.p_value:.2g}",
+        signed_bounds_text(row.difference.lower, row.difference.upper),
+    )
 
 
 def _with(args, **changed):

@@ -12,6 +12,7 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_picture_arguments,
     finish,
+    finished,
     pictures_of,
 )
 from formalgr.cli.session import Session
@@ -66,17 +67,18 @@ def run(session: Session) -> int:
     from formalgr.report.files import check_folder
     from formalgr.report.panels import grid
     from formalgr.report.sentences import counted, percent
-    from formalgr.report.text import bounds_text
 
     args = session.args
     check_folder(args.out)
     network = load(args.classifier or digits() / DIGITS_CLASSIFIER)
     every = pictures_of(args)
     taken = steps(network, every.drawn(args.samples, args.seed), args.label_rule)
-    scores = []
-    for radius in args.radii:
-        session.budget.check()
-        scores.append(taken.score(float(Fraction(radius)), args.alpha))
+    scores: list = []
+    with finished(scores):
+        for radius in args.radii:
+            session.budget.check()
+            scores.append(taken.score(float(Fraction(radius)), args.alpha))
+    radii = args.radii[: len(scores)]
     number, clean = len(taken.pictures), taken.score(0.0, args.alpha).correct
     title = f"{args.dataset}: {number} test pictures after one step, bounds at {percent(1.0 - args.alpha)} each"
     drawn = []
@@ -88,16 +90,7 @@ def run(session: Session) -> int:
     tiles = _tiles(taken, scores)
     findings = Findings(
         columns=("eps", "still\ncorrect", "bounds", "unchanged", "bounds "),
-        rows=[
-            (
-                radius,
-                f"{one.correct.count / number:.4f}",
-                bounds_text(one.correct.lower, one.correct.upper),
-                f"{one.unchanged.count / number:.4f}",
-                bounds_text(one.unchanged.lower, one.unchanged.upper),
-            )
-            for radius, one in zip(args.radii, scores, strict=True)
-        ],
+        rows=[_row(radius, one) for radius, one in zip(radii, scores, strict=True)],
         sentences=[
             f"{counted(number, 'test picture', 'test pictures')} of {len(every)} in {every.path}; "
             f"accuracy without a step {clean.count / number:.4f}. Survival of one step is no proof."
@@ -112,11 +105,20 @@ def run(session: Session) -> int:
         sources=network.sources,
         pictures={
             "fgsm.png": lambda path: curves(path, drawn, Axes(title, "eps", "share")),
-            "examples.png": lambda path: grid(path, tiles, len(scores), f"label at eps {', '.join(args.radii)}"),
+            "examples.png": lambda path: grid(path, tiles, len(scores), f"label at eps {', '.join(radii)}"),
         },
         word="undecided",
+        left_out=[f"eps {radius}" for radius in args.radii[len(scores) :]],
     )
     return finish(session, findings)
+
+
+def _row(radius: str, score) -> tuple:
+    from formalgr.report.text import bounds_text
+
+    shares = (score.correct, score.unchanged)
+    parts = [(f"{one.count / one.samples:.4f}", bounds_text(one.lower, one.upper)) for one in shares]
+    return (radius, *parts[0], *parts[1])
 
 
 def _tiles(taken, scores) -> list:

@@ -12,6 +12,7 @@ from formalgr.cli.experiment import (
     prepared,
     sources_of,
     watched,
+    without,
 )
 from formalgr.cli.session import Session
 
@@ -70,6 +71,7 @@ def run(session: Session) -> int:
         sources=sources_of(study),
         pictures={"outliers.png": lambda path: grid(path, tiles, 4, f"{told}{shown}")},
         word="refuted" if found else "undecided",
+        left_out=without(study, samples, args.samples),
     )
     return finish(session, findings)
 

@@ -4,6 +4,7 @@ In: Session. Out: table.png, result.json, table. Trust: as experiments/table; ce
 global_robustness/certify.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from formalgr.cli import options
@@ -12,9 +13,12 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_picture_arguments,
     finish,
+    finished,
+    level_of,
     pictures_of,
     sources_of,
     watched,
+    without,
 )
 from formalgr.cli.session import Session
 from formalgr.core.errors import UsageError
@@ -80,7 +84,7 @@ def add_arguments(parser: options.Parser) -> None:
 
 def run(session: Session) -> int:
     """Label, compare, certify, draw."""
-    from formalgr.experiments.labelled import sampled
+    from formalgr.experiments.labelled import equally_many, sampled_alike
     from formalgr.experiments.table import generated, on_pictures
     from formalgr.report.files import check_folder
 
@@ -90,31 +94,36 @@ def run(session: Session) -> int:
     pictures = pictures_of(args)
     for network in networks.values():
         pictures.check(network)
+    first, deltas = next(iter(studies.values())), {}
     with watched(session) as display:
-        columns = [
-            generated(name, {c: sampled(study, args.samples, args.seed, display) for c, study in mine.items()})
-            for name, mine in studies.items()
-        ]
-        first = next(iter(studies.values()))
-        deltas = {name: _certified(session, study, display) for name, study in first.items()}
+        every = [study for mine in studies.values() for study in mine.values()]
+        samples = [equally_many(one) for one in sampled_alike(every, args.samples, args.seed, display)]
+        labelled = iter(samples)
+        columns = [generated(name, {c: next(labelled) for c in mine}) for name, mine in studies.items()]
+        with finished(columns):
+            for name, study in first.items():
+                deltas[name] = _certified(session, study, display)
     columns.append(on_pictures(f"{args.dataset} test", networks, pictures, args.label_rule))
     sources = [
         source for mine in studies.values() for study in mine.values() for source in sources_of(study)
     ]
-    return finish(session, _findings(args, columns, deltas, sources))
+    left_out = without(every[0], samples[0], args.samples)
+    left_out += [f"delta of {name}" for name in first if name not in deltas]
+    return finish(session, replace(_findings(args, columns, deltas, sources), left_out=left_out))
 
 
 def _findings(args, columns: list, deltas: dict, sources: list) -> Findings:
-    """The table, the comparisons in a sentence, the picture."""
+    """The table, the comparisons in a sentence, the picture; a classifier that time left without a delta has none."""
     from formalgr.experiments.table import changes, comparisons
     from formalgr.report.charts import Axes, points
     from formalgr.report.sentences import percent
     from formalgr.report.text import bounds_text, upper_text
 
-    shares = {column.name: {name: column.right(name, args.alpha) for name in deltas} for column in columns}
-    compared = {column.name: comparisons(column, args.alpha) for column in columns}
+    names, level = list(columns[0].answers), level_of(args)
+    shares = {column.name: {name: column.right(name, level) for name in names} for column in columns}
+    compared = {column.name: comparisons(column, level) for column in columns}
     found = [one for mine in compared.values() for one in mine]
-    moved = changes(*columns[:2], args.alpha) if len(columns) > 2 else []
+    moved = changes(*columns[:2], level) if len(columns) > 2 else []
     claims = _claims(columns, compared, moved)
     series = {
         column: [(one.lower, one.count / one.samples, one.upper) for one in mine.values()]
@@ -128,9 +137,9 @@ def _findings(args, columns: list, deltas: dict, sources: list) -> Findings:
             (
                 name,
                 *(bounds_text(mine[name].lower, mine[name].upper) for mine in shares.values()),
-                upper_text(delta["delta_upper"]),
+                upper_text(deltas[name]["delta_upper"]) if name in deltas else "-",
             )
-            for name, delta in deltas.items()
+            for name in names
         ],
         sentences=_sentences(columns, found, moved, claims, confidence),
         body={
@@ -145,7 +154,7 @@ def _findings(args, columns: list, deltas: dict, sources: list) -> Findings:
             "certified": {"epsilon": args.epsilon, "samples": args.certified_samples, "classifiers": deltas},
         },
         sources=sources,
-        pictures={"table.png": lambda path: points(path, list(deltas), series, axes)},
+        pictures={"table.png": lambda path: points(path, names, series, axes)},
         word="undecided",
     )
 

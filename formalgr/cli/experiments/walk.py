@@ -9,6 +9,7 @@ from formalgr.cli.experiment import (
     add_common_arguments,
     add_model_arguments,
     finish,
+    finished,
     prepared,
     sources_of,
     watched,
@@ -53,8 +54,7 @@ def add_arguments(parser: options.Parser) -> None:
 
 def run(session: Session) -> int:
     """Walk through every class, draw what was met."""
-    from formalgr.core.progress import Tick
-    from formalgr.experiments.walk import WalkOptions, walk
+    from formalgr.experiments.walk import WalkOptions
     from formalgr.report.charts import Axes, Curve, curves
     from formalgr.report.panels import Tile, animation, grid
     from formalgr.report.sentences import counted
@@ -64,11 +64,7 @@ def run(session: Session) -> int:
     how = WalkOptions(
         steps=args.steps, deviation=args.deviation, bound=args.bound, confidence=args.confidence, tries=args.samples
     )
-    walks = {}
-    with watched(session) as display:
-        for done, label in enumerate(study.classes, start=1):
-            walks[label] = walk(study, label, args.seed, how)
-            display(Tick("walks", len(study.classes), holds=done, note=f"class {label}"))
+    walks = _walks(session, study, how)
     made = {label: one for label, one in walks.items() if one is not None}
     missing = [str(label) for label, one in walks.items() if one is None]
 
@@ -108,8 +104,22 @@ def run(session: Session) -> int:
         sources=sources_of(study),
         pictures=pictures,
         word="refuted" if wrong else "undecided",
+        left_out=[f"class {label}" for label in study.classes if label not in walks],
     )
     return finish(session, findings)
+
+
+def _walks(session: Session, study, how) -> dict:
+    """The walks of the classes that there is time for, None where there is no start."""
+    from formalgr.core.progress import Tick
+    from formalgr.experiments.walk import walk
+
+    made: dict = {}
+    with watched(session) as display, finished(made):
+        for done, label in enumerate(study.classes, start=1):
+            made[label] = walk(study, label, session.args.seed, how)
+            display(Tick("walks", len(study.classes), holds=done, note=f"class {label}"))
+    return made
 
 
 def _strip_title(made, picked: list[int]) -> str:
