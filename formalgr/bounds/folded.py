@@ -20,6 +20,7 @@ from formalgr.core.arrays import cast, copy, namespace, to_numpy, zeros
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
+from formalgr.core.region import Region
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, dtype_name, gamma, underflow
 
 WIDE = "float64"
@@ -110,6 +111,7 @@ class Backward:
         self._negligible = xp.stack([0.0 * reach[:, 0] + NEGLIGIBLE[name] for name in (narrow, WIDE)], axis=1)
         self._total = 1.0 + xp.sum(reach, axis=1)
         self._noise, self._spread = 0.0 * self._total, 0.0 * self._total
+        self.empty = self._total < 0.0
         self._cost = self._own_cost(reach, self._factors(0))
 
     def _factors(self, rows: int):
@@ -250,21 +252,23 @@ def _substitute(coefficients, constant, columns: list[_Columns]) -> tuple:
     return coefficients, constant
 
 
-def unit_bounds(system: FoldedSystem, box: Box, known: list, narrow: str) -> tuple[list, list, Backward]:
-    """Bounds (lower, upper) of the rows of every block over the boxes, what they read, and the pass that relaxes them.
+def unit_bounds(system: FoldedSystem, region: Region, known: list, narrow: str) -> tuple[list, list, Backward]:
+    """Bounds (lower, upper) of the rows of every block over the region, what they read, and the pass that relaxes them.
 
-    known: bounds that hold already (of a larger box), intersected. narrow: float32 or float64. What rows read is the
-    mean |coefficient| of their two forms, (batch, rows, inputs) a block. Raises NumericalError where it overflows.
+    known: bounds that hold already (of a larger region), intersected; where both cannot hold, the region is `empty` in
+    the pass. narrow: float32 or float64. What rows read is the mean |coefficient| of their two forms, (batch, rows,
+    inputs) a block. Raises NumericalError where it overflows.
     """
     xp = namespace(system.reach)
     backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
     bounds, reads, start = [], [], system.inputs
     for block, size, (least, most) in zip(system.blocks, system.sizes, known, strict=False):
         forms = backward.forms(block, size)
-        least_of = box.minimum(forms)
+        least_of = region.minimum(forms)
         lower, upper = xp.maximum(least_of[:, : block.rows], least), xp.minimum(-least_of[:, block.rows :], most)
         slope = xp.abs(forms.flat())
         reads.append(0.5 * slope[:, : block.rows] + 0.5 * slope[:, block.rows :])
+        backward.empty = backward.empty | xp.any(lower > upper, axis=1)
         bounds.append((lower, xp.maximum(lower, upper)))
         stop = start + block.rows
         backward.add(block, size, bounds[-1], system.reach[:, start:stop])

@@ -6,7 +6,7 @@ every part of the box was bounded away from the unsafe set or removed by a prove
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
 from formalgr.search.choose import FEW_INPUTS, PIECES, choose
 from formalgr.search.chunk import Chunk, forget, joined
+from formalgr.search.clip import Cuts, clips
 from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
 from formalgr.search.implied import Implications
@@ -116,6 +117,7 @@ class BranchAndBound:
         self._choice = choose(self._graph, self._rows, options.memory_bytes, options.batch)
         self._most = 64 * options.batch
         self._implied = Implications(unsafe, arrays)
+        self._clips = clips(unsafe) and self._graph.inputs <= FEW_INPUTS and arrays == NUMPY
 
     @property
     def why(self) -> str:
@@ -296,8 +298,15 @@ class BranchAndBound:
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         rows = still[keep][:, self._unsafe.owners].astype(np.float64)
         part = Chunk(box[keep], owner[keep], None if state is None else state[left[keep]])
+        part = self._with_cuts(part, form, still[keep])
         part, again = self._implied.narrowed(part, root, cut[keep])
         return self._children(part, form, lower[keep], rows, again), cells
+
+    def _with_cuts(self, chunk: Chunk, form: LinearForm, still: np.ndarray) -> Chunk:
+        """The boxes with what their rows say about their unsafe points, where that helps to bound their children."""
+        if chunk.state is None or not self._clips or form.constant.shape[1] > self._unsafe.rows:
+            return chunk
+        return Chunk(chunk.box, chunk.owner, replace(chunk.state, cuts=Cuts(form, self._unsafe.owners, still)))
 
     def _leaves(self, chunk: Chunk, form: LinearForm, still: np.ndarray, helpers: Helpers, result) -> None:
         """Close polytopes of boxes without unstable units, in place in `still`, or confirm the points they leave."""

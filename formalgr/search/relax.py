@@ -21,7 +21,9 @@ from formalgr.core.box import Box
 from formalgr.core.errors import NumericalError
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
+from formalgr.core.region import Region
 from formalgr.graph.graph import Graph
+from formalgr.search.clip import ClippedBox, Cuts
 from formalgr.search.fold import ANY_SIZE, Folded, FoldLimits, fold
 from formalgr.search.reduce import reduce
 
@@ -33,7 +35,8 @@ class State:
     noisy (batch,) bool: boxes whose units are bounded in float64 from here on (bounds/folded.py: NOISE_SHARE). pulled:
     per block the coefficients (batch, units, rows) of units in the rows of the boxes' own bounds; reads: per block what
     units take from the inputs (batch, units, inputs); children have neither, nor have roots the latter.
-    Output rows beyond those of the unsafe set are limits (search/phases.py).
+    Output rows beyond those of the unsafe set are limits (search/phases.py). cuts: where the unsafe points of the boxes
+    lie; bounds of units then hold at those alone.
     """
 
     system: FoldedSystem
@@ -41,11 +44,13 @@ class State:
     noisy: np.ndarray
     pulled: list = field(default_factory=list)
     reads: list = field(default_factory=list)
+    cuts: Cuts | None = None
 
     def __getitem__(self, index) -> "State":
         bounds = [(lower[index], upper[index]) for lower, upper in self.bounds]
         told = ([part[index] for part in parts] for parts in (self.pulled, self.reads))
-        return State(self.system[index], bounds, self.noisy[index], *told)
+        cuts = None if self.cuts is None else self.cuts[index]
+        return State(self.system[index], bounds, self.noisy[index], *told, cuts)
 
     @cached_property
     def nbytes(self) -> int:
@@ -53,6 +58,7 @@ class State:
         parts = [end for pair in self.bounds for end in pair]
         blocks = [*self.system.blocks, self.system.outputs]
         parts += [part for block in blocks for part in (block.weights, block.constant, block.radius, block.cap)]
+        parts += [] if self.cuts is None else [self.cuts.form.coefficients, self.cuts.open]
         return sum(part.nbytes for part in parts if part is not None)
 
 
@@ -115,14 +121,15 @@ class FoldedRelaxer(Relaxer):
             found = self._pass(box, state, WIDE)
         system, backward = found.system, found.backward
         form, pulled = backward.form(system.outputs, system.sizes[-1])
+        least = _region(box, state).minimum(form)
         state = None if found.loose else State(system, found.bounds, noisy, pulled, found.reads)
-        return form, box.minimum(form), state
+        return form, arrays_of.namespace(least).where(backward.empty[:, None], float("inf"), least), state
 
     def _pass(self, box: Box, state: State | None, narrow: str) -> Folded:
         """Bounds of all units over the boxes; raises NumericalError when they overflow in the given precision."""
         if state is None:
             return fold(self.graph, box, self.rows, narrow, self.limits)
-        return Folded(state.system, *unit_bounds(state.system, box, state.bounds, narrow))
+        return Folded(state.system, *unit_bounds(state.system, _region(box, state), state.bounds, narrow))
 
     def _in_float32(self, box: Box, state: State | None) -> tuple[Folded | None, np.ndarray]:
         """What float32 finds, None if that is not good enough, and the boxes that are left to float64 from now on."""
@@ -143,7 +150,12 @@ class FoldedRelaxer(Relaxer):
         return total
 
     def descend(self, state: State | None) -> State | None:
-        return State(*reduce(state.system, state.bounds), state.noisy)
+        return State(*reduce(state.system, state.bounds), state.noisy, cuts=state.cuts)
+
+
+def _region(box: Box, state: State | None) -> Region:
+    """Where bounds are to hold, given the state that the boxes inherit."""
+    return box if state is None or state.cuts is None else ClippedBox(box, state.cuts)
 
 
 def join_states(states: list[State | None]) -> State | None:
@@ -178,7 +190,8 @@ def join_states(states: list[State | None]) -> State | None:
         tuple(glue([s.sizes[k] for s in systems]) for k in range(layers + 1)),
     )
     bounds = [tuple(glue([p.bounds[k][end] for p in padded]) for end in (0, 1)) for k in range(layers)]
-    return State(system, bounds, np.concatenate([state.noisy for state in states]))
+    noisy, cuts = np.concatenate([state.noisy for state in states]), Cuts.joined([state.cuts for state in states])
+    return State(system, bounds, noisy, cuts=cuts)
 
 
 def _padded(state: State, sizes: list[int], output_rows: int) -> State:
@@ -222,7 +235,7 @@ def _padded(state: State, sizes: list[int], output_rows: int) -> State:
     outputs = spread(system.outputs, output_rows, width)
     out_sizes.append(rows(system.sizes[-1], output_rows, 1.0))
     padded = FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(out_sizes))
-    return State(padded, bounds, state.noisy)
+    return State(padded, bounds, state.noisy, cuts=state.cuts)
 
 
 def _unlimited(block: Block):
