@@ -58,59 +58,95 @@ class Networks:
         return tuple(str(k) for k in range(10) if Path(pattern.replace("{class}", str(k))).is_file())
 
 
+@dataclass(frozen=True)
+class Makers:
+    """Generators of one kind: `prefix` of the pieces' names, `one` that makes the paper's class, what lies between it
+    and a classifier, and what does when that is forgotten; the names of those of the table and of the halves.
+    """
+
+    prefix: str
+    one: str
+    between: str
+    forgotten: str
+    table: tuple[str, str]
+    halves: str
+    certified: int
+
+
+PAPER = Makers("gan ", "gan_8", "range:-1,1->0,1", "none", ("gan_{class}", "gan_augmented_{class}"), "gan_half", 100)
+"""The paper's own: pictures in [-1, 1], its sizes."""
+
+CLIPPED = Makers("", "g_8_full", "none", "range:0,1->-1,1", ("g_{class}", "g_augmented_{class}"), "half", 500)
+"""Pictures in [0, 1], piecewise linear; the table's are smaller."""
+
+
 def pieces(networks: Networks, data: Path, scale: float) -> list[Piece]:
     """The whole set for one data set; as many samples as published, for attacks and proofs `scale` times as many."""
-    full = networks.file("g_8_full") if networks.file("g_8_full").is_file() else networks.file(f"g_{CLASS}")
     small, every = networks.file("c_small"), networks.file("g_{class}")
-
-    def number(samples: int) -> tuple[str, str]:
-        return "-n", str(max(20, round(samples * scale)))
-
-    def model(generator: Path, classes: str, classifier: Path = small) -> tuple[str, ...]:
-        return "--generator", str(generator), "--classifier", str(classifier), "--class", classes
-
     labels = ",".join(networks.classes("g_{class}")) or CLASS
-    one, all_ = model(full, CLASS), model(every, labels)
-    experiment = [
-        ("correctness", "A2", (*all_, "-n", "10000")),
-        ("correctness one", "A1", (*one, "-n", "10000")),
-        ("correctness misscaled", "A1", (*one, "--between", "range:0,1->-1,1", "-n", "10000")),
-        ("walk", "A7", one),
-        ("confidence", "A8", (*one, "-n", "10000")),
-        ("outliers", "A9", (*all_, "-n", "10000")),
-        ("continuity", "A4", (*one, *number(50), "--epsilon", "0.01,0.02,0.05")),
-        ("fgsm", "C5", ("--classifier", str(small), "--dataset", networks.dataset, "--data", str(data), "-n", "1000")),
-    ]
-    found = [
-        Piece(name, item, ("experiment", name.split()[0], *words), (small, full)) for name, item, words in experiment
-    ]
-    for method in ("random", "pgd"):
-        words = ("attack", "--method", method, *one, "--epsilon", "0.3", *number(1000))
-        found.append(Piece(f"attack {method}", {"random": "A5", "pgd": "A6"}[method], words, (small, full)))
-    found += [_table(networks, data), _dependence(networks)]
+    all_ = ("--generator", str(every), "--classifier", str(small), "--class", labels)
     claim = ("--epsilon", EPSILON, "--delta", DELTA)
-    frontier = ("--frontier", "--max-epsilon", "0.1", *number(500), "--per-sample-timeout", "2")
-    found.append(Piece("global", "A3", ("global", *all_, *claim), (small,)))
-    found.append(Piece("frontier", "A3", ("global", *model(every, CLASS), *claim, *frontier), (small,)))
+    picked = ("--dataset", networks.dataset, "--data", str(data), "-n", "1000")
+    found = [
+        Piece("correctness", "A2", ("experiment", "correctness", *all_, "-n", "10000"), (small,)),
+        Piece("outliers", "A9", ("experiment", "outliers", *all_, "-n", "10000"), (small,)),
+        Piece("fgsm", "C5", ("experiment", "fgsm", "--classifier", str(small), *picked), (small,)),
+        Piece("global", "A3", ("global", *all_, *claim), (small,)),
+    ]
+    for makers in (CLIPPED, PAPER):
+        found += [*_of_one(networks, makers, scale), _table(networks, makers, data), _dependence(networks, makers)]
+    frontier = ("--frontier", "--max-epsilon", "0.1", *_number(500, scale), "--per-sample-timeout", "2")
+    found.append(Piece("frontier", "A3", ("global", *all_[:-1], CLASS, *claim, *frontier), (small,)))
     return found
 
 
-def _table(networks: Networks, data: Path) -> Piece:
+def _number(samples: int, scale: float) -> tuple[str, str]:
+    return "-n", str(max(20, round(samples * scale)))
+
+
+def _of_one(networks: Networks, makers: Makers, scale: float) -> list[Piece]:
+    """What is asked of one generator of the paper's class."""
+    small, one = networks.file("c_small"), networks.file(makers.one)
+    if makers is CLIPPED and not one.is_file():
+        one = networks.file(f"g_{CLASS}")
+    bare = ("--generator", str(one), "--classifier", str(small), "--class", CLASS)
+    model = (*bare, "--between", makers.between)
+    forgotten = (*bare, "--between", makers.forgotten)
+    experiments = [
+        ("correctness one", "A1", (*model, "-n", "10000")),
+        ("correctness misscaled", "A1", (*forgotten, "-n", "10000")),
+        ("walk", "A7", model),
+        ("confidence", "A8", (*model, "-n", "10000")),
+        ("outliers one", "A9", (*model, "-n", "10000")),
+        ("continuity", "A4", (*model, *_number(50, scale), "--epsilon", "0.01,0.02,0.05")),
+    ]
+    found = [(name, item, ("experiment", name.split()[0], *words)) for name, item, words in experiments]
+    for method, item in (("random", "A5"), ("pgd", "A6")):
+        words = ("attack", "--method", method, *model, "--epsilon", "0.3", *_number(1000, scale))
+        found.append((f"attack {method}", item, words))
+    found.append(("global one", "A3", ("global", *model, "--epsilon", EPSILON, "--delta", DELTA)))
+    return [Piece(makers.prefix + name, item, words, (small, one)) for name, item, words in found]
+
+
+def _table(networks: Networks, makers: Makers, data: Path) -> Piece:
     classifiers = [networks.file(name) for name in EIGHT if networks.file(name).is_file()]
-    names = {"standard generator": "g_{class}", "augmented generator": "g_augmented_{class}"}
-    sets = {told: networks.file(name) for told, name in names.items()}
+    sets = dict(zip(("standard generator", "augmented generator"), map(networks.file, makers.table), strict=True))
     words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), "-n", "5000"]
     words += [word for file in classifiers for word in ("--classifier", str(file))]
     words += [word for name, file in sets.items() for word in ("--generators", f"{name}={file}")]
+    words += [word for name in sets for word in ("--between", f"{name}={makers.between}")]
     needs = [Path(str(file).replace("{class}", CLASS)) for file in (networks.file(EIGHT[0]), *sets.values())]
-    return Piece("table", "A10", (*words, "--certified-samples", "500", "--epsilon", EPSILON), tuple(needs))
+    words += ["--certified-samples", str(makers.certified), "--epsilon", EPSILON]
+    return Piece(f"{makers.prefix}table", "A10", tuple(words), tuple(needs))
 
 
-def _dependence(networks: Networks) -> Piece:
-    halves = [networks.file(f"half_{half}_{CLASS}") for half in "ab"]
+def _dependence(networks: Networks, makers: Makers) -> Piece:
+    halves = [networks.file(f"{makers.halves}_{half}_{CLASS}") for half in "ab"]
     small = networks.file("c_small")
     words = ("--generator", str(halves[0]), "--other", str(halves[1]), "--classifier", str(small), "--class", CLASS)
-    return Piece("dependence", "A11", ("experiment", "dependence", *words, "-n", "5000"), (small, *halves))
+    return Piece(
+        f"{makers.prefix}dependence", "A11", ("experiment", "dependence", *words, "-n", "5000"), (small, *halves)
+    )
 
 
 def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
@@ -155,7 +191,7 @@ def study(dataset: str, args: argparse.Namespace, ends: float) -> dict:
         rows.append(kept)
         print(f"{dataset:14} {piece.name:22} {kept['seconds']:8.1f} s {kept['cpu_seconds']:8.1f} cpu s", flush=True)
     fewer = [name for name in EIGHT if not networks.file(name).is_file()]
-    if fewer and any(row["piece"] == "table" for row in rows):
+    if fewer and any(row["piece"].endswith("table") for row in rows):
         left_out.append({"piece": f"{', '.join(fewer)} in the table", "why": "not trained here"})
     return {"rows": rows, "left_out": left_out}
 

@@ -54,6 +54,7 @@ class Family:
     make_judge: Callable[[Step], Judge] | None = None
     judge_epochs: int = 0
     required_accuracy: float = REQUIRED_ACCURACY
+    required_robust_accuracy: float = REQUIRED_ACCURACY
     required_share: float = REQUIRED_SHARE
 
     def __post_init__(self) -> None:
@@ -219,8 +220,10 @@ def require_gates(family: Family, entries: dict[str, dict]) -> None:
     poor = []
     for recipe in family.recipes:
         entry = entries.get(family.key(recipe), {})
-        if "test_accuracy" in entry and entry["test_accuracy"] < family.required_accuracy:
-            poor.append(f"{entry['path']}: test accuracy {entry['test_accuracy']} < {family.required_accuracy}")
+        robust = isinstance(recipe, AdversarialRecipe | DistilledRecipe)
+        required = family.required_robust_accuracy if robust else family.required_accuracy
+        if "test_accuracy" in entry and entry["test_accuracy"] < required:
+            poor.append(f"{entry['path']}: test accuracy {entry['test_accuracy']} < {required}")
         if "recognised" in entry and entry["recognised"]["independent"]["share"] < family.required_share:
             share = entry["recognised"]["independent"]["share"]
             poor.append(f"{entry['path']}: recognised {share} < {family.required_share}")
