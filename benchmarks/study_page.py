@@ -14,7 +14,7 @@ PICTURES = {
     ("mnist", "attack_pgd", "pair.png"): "A realistic adversarial pair (MNIST, generator with a clip)",
     ("mnist", "gan_table", "table.png"): "Eight classifiers on the paper's GANs and on the test set (MNIST)",
     ("mnist", "table", "table.png"): "Eight classifiers on two generators with a clip and on the test set (MNIST)",
-    ("mnist", "gan_confidence", "histogram.png"): "Confidence in the own class, the whole range (MNIST, the paper's GAN)",
+    ("mnist", "gan_confidence", "histogram.png"): "Confidence in the own class (MNIST, the paper's GAN)",
     ("mnist", "gan_confidence", "levels.png"): "Samples at each level of confidence (MNIST, the paper's GAN)",
     ("mnist", "gan_outliers_one", "outliers.png"): "What is classified wrong (MNIST, the paper's GAN)",
     ("mnist", "outliers", "outliers.png"): "What is classified wrong, the least confident first (MNIST, all classes)",
@@ -36,8 +36,8 @@ WHY = """
 * **All classes, not one.** The published accuracies are those of class 8. Rows that say so here are class 8 too, the
   others are the mean, or the worst, of all classes that have a generator.
 * **Other generators.** The paper's GANs are trained here by its sizes, discriminator and hyper-parameters
-  (`networks.training.paper`, minutes of CPU a class; the number of epochs is ours, the paper states none); their weights
-  are not the published ones. The generators with a clip are decoders of variational autoencoders, smaller and piecewise
+  (`networks.training.paper`, minutes of CPU a class; the number of epochs is ours, the paper states none); their
+  weights are not the published ones. The generators with a clip are decoders of variational autoencoders, smaller and piecewise
   linear. How much of what each makes an independent classifier recognises is in `networks/MANIFEST.json`. Shares of
   different generators do not compare, orderings do.
 * **Other classifiers.** The paper prints fully connected widths, its code trains convolutional networks; ours are the

@@ -34,8 +34,8 @@ def gans(name: str, output: str, seed: int, epochs: int) -> tuple[Recipe, ...]:
 
 
 def parts() -> tuple[Part, ...]:
-    """All networks; four times the steps on the larger set (with as many the judge takes 64 % for eights), on its halves
-    as many as on the whole.
+    """All networks; four times the steps on the augmented set (with as many as on the standard one the judge takes 64 %
+    of the eights for eights), on halves as many as on the whole.
     """
     standard = (*gans("gan", "tanh", 700, 60), *gans("gan_clip", "clip", 720, 60))
     moved = (*gans("gan_augmented", "tanh", 740, 60), *gans("gan_clip_augmented", "clip", 760, 60))
