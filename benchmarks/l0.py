@@ -136,7 +136,7 @@ def small_rows(args) -> list[dict]:
 
 
 def one_pixel_rows(args) -> list[dict]:
-    """L >= 1 on the wide network; every image is kept when it is done, and a run of the same commit goes on from there."""
+    """L >= 1 on the wide network; every image is kept when it is done, and a run of the same commit goes on there."""
     network, (images, labels) = load(args.wide), pictures(args.data, args.images or 100)
     attack = PixelAttack(arrays=Arrays("torch", "float32"))
     options = L0Options(max_changes=1, seconds_per_image=args.seconds, attack=attack)
