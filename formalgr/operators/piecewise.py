@@ -61,7 +61,7 @@ class Piecewise(Activation):
                 piece += value > limit
             return np.take(table, piece)  # several times as fast as the choices below
         xp = namespace(value)
-        result = zeros(value, value.shape) + table[0]
+        result = table[0] if len(self.breakpoints) else zeros(value, value.shape) + table[0]
         for k in range(self.breakpoints.shape[0]):
             result = xp.where(value > self.breakpoints[k], table[k + 1], result)
         return result

@@ -6,6 +6,7 @@ replayed points).
 d_m(x) is the largest k such that no change of at most k pixels within the domain changes the label (Ruan et al. 2018,
 arXiv 1804.05805, who look at the values 0 and 1 only); a tie counts as a change, and d_m of a misclassified image is
 undefined. Attacks come first, then proofs for k = 1, 2, .. on all images in turn: ends only move towards each other.
+What pixel sets leave open is asked of a MILP with a binary for every pixel, where the network is small.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,21 @@ from formalgr.core.box import Box, RationalBox, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import InputError, ModelError, Refused, UsageError
 from formalgr.core.progress import Progress, Tick, silent
+from formalgr.core.rounding import SOLVER_MARGIN
 from formalgr.core.verdict import Counterexample, Guarantee, Reason, Verdict
+from formalgr.graph.graph import Graph
 from formalgr.graph.network import Network
+from formalgr.search.pixel_program import nearest_change, pixel_programs, small
 from formalgr.search.pixel_sets import PixelProblem, PixelSearch, SetOptions
+from formalgr.solvers.base import Answer, Status
+from formalgr.solvers.child import warm_child
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import wrong_label
 from formalgr.verify.options import VerifyOptions
 from formalgr.verify.pipeline import verify_batch
+
+SEARCH_SHARE = 0.5
+"""Of the time of an image, what pixel sets get where a MILP could be asked after them."""
 
 UNPROVEN = -1
 """Lower end where not even the image itself is proven to get its label."""
@@ -88,6 +97,7 @@ class L0Bracket:
 class L0Options:
     """`max_changes`: nothing beyond so many changes is proven (None: no limit); `seconds_per_image` limits proofs.
 
+    `local` steers what boxes of few pixels get; with its `complete` False no MILP is asked about all pixels either.
     Raises UsageError unless max_changes >= 1 and the limit is > 0.
     """
 
@@ -203,6 +213,7 @@ class _Run:
         self._searches = {
             label: PixelSearch(network.graph, unsafe, options.sets) for label, unsafe in self._unsafe.items()
         }
+        self._programs = options.local.complete and small(network.graph)
         box = outward([given.domain])
         # a bound that float64 does not hold is rounded outward in proofs; attacks stay inside, since replays clip
         self._lower, self._upper = np.minimum(box.lower[0], given.images), np.maximum(box.upper[0], given.images)
@@ -286,6 +297,22 @@ class _Run:
         self.brackets[index] = replace(self.brackets[index], proof=min(self.brackets[index].proof, weakest))
         return None
 
+    def _solved(self, index: int, problem: PixelProblem, changes: int, budget: Budget) -> Reason | None:
+        """Ask a MILP about the whole L0 ball; None when it is decided. A violation is replayed."""
+        graph, deadline = self._network.graph, Budget(budget.remaining)  # a solver's time passes in another process
+        with warm_child("highs") as solver:
+            for program in pixel_programs(graph, self._unsafe[self._label(index)], problem, changes):
+                answer = solver.solve(program, deadline)
+                if answer.bound is None or not answer.bound > SOLVER_MARGIN:
+                    if answer.point is not None:
+                        point = np.array([answer.point[k] for k in program.inputs], dtype=np.float64)
+                        if self._replay(index, nearest_change(problem, point, changes).tolist()):
+                            return None
+                    return _why_open(graph, answer, deadline)
+                bracket = self.brackets[index]
+                self.brackets[index] = replace(bracket, proof=min(bracket.proof, Guarantee.SOLVER))
+        return None
+
     def _tried(self, index: int, changes: int) -> L0Bracket:
         bracket, image = self.brackets[index], self._given.images[index]
         left = self._options.seconds_per_image - bracket.seconds
@@ -293,14 +320,26 @@ class _Run:
             return replace(bracket, reason=Reason.TIMEOUT)
         budget = self._budget.within(left)
         problem = PixelProblem(image, self._lower[index], self._upper[index], self._given.coordinates)
-        result = self._searches[self._label(index)].run(problem, changes, budget)
+        first = budget.within(SEARCH_SHARE * left) if self._programs else budget
+        result = self._searches[self._label(index)].run(problem, changes, first)
         reason = result.reason
         if result.point is not None and not self._replay(index, result.point.tolist()):
             reason = Reason.NUMERICS
         if result.boxes:
             reason = self._decide(index, result.boxes, budget)
+        if reason is not None and self._programs and not budget.expired:
+            reason = self._solved(index, problem, changes, budget)
         bracket = self.brackets[index]
         if reason is None and bracket.upper >= changes:
             bracket = bracket.proven(changes)
         spent = {"seconds": bracket.seconds + budget.elapsed, "pieces": bracket.pieces + result.pieces}
         return replace(bracket, reason=None if bracket.exact else reason, **spent)
+
+
+def _why_open(graph: Graph, answer: Answer, deadline: Budget) -> Reason:
+    """Why a MILP of all pixels did not decide."""
+    if answer.status in (Status.OPTIMAL, Status.FEASIBLE) and not graph.exact:
+        return Reason.RELAXATION
+    if answer.status is Status.OPTIMAL:
+        return Reason.NUMERICS
+    return Reason.TIMEOUT if deadline.expired else Reason.SOLVER

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -18,9 +19,11 @@ from formalgr.core.errors import InputError, ModelError, Refused, UsageError
 from formalgr.core.l0_ball import SORTED_FROM, L0Ball, smallest
 from formalgr.core.linear import LinearForm
 from formalgr.core.seeds import named_generator
-from formalgr.core.verdict import Reason
+from formalgr.core.verdict import Guarantee, Reason
 from formalgr.global_robustness.pixel_changes import summary
+from formalgr.search.pixel_program import nearest_change, pixel_programs
 from formalgr.search.pixel_sets import PixelProblem, PixelSearch, SetOptions, _halved_set, _Piece, _possible
+from formalgr.solvers.registry import backend
 from formalgr.spec.robustness import wrong_label
 from formalgr.verify.l0 import (
     L0Bracket,
@@ -30,6 +33,7 @@ from formalgr.verify.l0 import (
     pixel_coordinates,
     uniform_domain,
 )
+from formalgr.verify.options import VerifyOptions
 from tests.exact_cells import cells_of
 from tests.fuzz import read_network
 from tests.onnx_meaning import PlainNetwork, Step, X
@@ -99,6 +103,40 @@ def test_brackets_are_exact_where_all_subsets_are_enumerated(seed):
             else:
                 assert one.lower <= truth <= one.upper, (truth, one)
                 assert one.exact or one.reason is Reason.NUMERICS
+
+
+@pytest.mark.parametrize("seed", QUICK)
+@pytest.mark.parametrize("coordinates", [SINGLE, PAIRED], ids=["single", "paired"])
+def test_programs_with_a_binary_for_every_pixel_decide_alone(seed, coordinates):
+    plain, image = drawn_case(seed)
+    network = read_network(plain)[0]
+    label = int(np.argmax(network.graph.evaluate(image[None])[0]))
+    truth = exact_radius(plain, image, label, coordinates, 0, 1)
+    found = bracket_of(
+        network, image, label, coordinates, sets=SetOptions(pieces=0), attack=PixelAttack(targets=0)
+    )
+    if truth is None:
+        assert found.misclassified
+        return
+    assert found.lower <= truth <= found.upper, (truth, found)
+    assert found.exact or found.reason is Reason.NUMERICS
+    assert found.proof in (Guarantee.SOLVER, Guarantee.FLOAT_SOUND)
+
+
+def test_a_program_admits_the_changes_of_few_pixels_and_no_others():
+    """Minimum of sum(x) - 1 over at most k changes of (1, 1, 1) within [-1, 1]: 2 - 2k."""
+    network = chain(3, ([[1, 1, 1], [0, 0, 0]], [0, 1]))
+    problem = PixelProblem(np.ones(3), -np.ones(3), np.ones(3), np.arange(3)[:, None])
+    for changes, least in ((1, None), (2, -2.0), (3, -4.0)):
+        programs = list(pixel_programs(network.graph, wrong_label(0, 2), problem, changes))
+        if least is None:
+            assert backend("highs").solve(programs[0], Budget()).bound == pytest.approx(0.0, abs=1e-6)
+            continue
+        (program,) = programs
+        answer = backend("highs").solve(replace(program, cutoff=None), Budget())
+        assert answer.bound == pytest.approx(least, abs=1e-6)
+        point = nearest_change(problem, np.array([answer.point[k] for k in program.inputs]), changes)
+        assert np.sum(point != problem.base) == changes and point.sum() - 1 == pytest.approx(least, abs=1e-6)
 
 
 def test_the_cases_are_worth_enumerating():
@@ -207,7 +245,9 @@ def test_time_and_limits_leave_both_ends_valid():
     assert whole.exact
     given = LabelledImages(image[None], [label], uniform_domain(0, 1, 64), coordinates)
     spent = l0_brackets(network, given, L0Options(), Budget(0.0))[0]
-    few = bracket_of(network, image, label, coordinates, sets=SetOptions(pieces=0))
+    few = bracket_of(
+        network, image, label, coordinates, sets=SetOptions(pieces=0), local=VerifyOptions(complete=False)
+    )
     for one, reason in ((spent, Reason.TIMEOUT), (few, Reason.BRANCH_LIMIT)):
         assert one.reason is reason and one.lower <= whole.lower and one.upper >= whole.upper
     assert bracket_of(network, image, label, coordinates, max_changes=1).lower == min(1, whole.lower)
