@@ -84,18 +84,19 @@ def evaluate(network: Network, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=0) if parts else np.zeros((0, network.graph.outputs), dtype=np.float64)
 
 
-def decided(network: Network, unsafe: UnsafeSet, latents: np.ndarray, scores: np.ndarray) -> tuple:
+def decided(
+    network: Network, unsafe: UnsafeSet, latents: np.ndarray, scores: np.ndarray, around: float | None = None
+) -> tuple:
     """Which outputs are surely safe and which surely unsafe, (n,) bool each; scores (n, outputs) as `evaluate` gives.
 
     A margin of the unsafe set beyond its rounding error is decided by its sign: by an error bound over a box around all
-    latents, what that leaves open by one at each latent, and what is left then in rationals.
+    latents (`around`, where it is known), what that leaves open by one at each latent, and what is left in rationals.
     """
     margins, points = unsafe.excess(scores), latents.astype(np.float64)
     right, wrong = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
     if not len(points):
         return right, wrong
-    hull = Box(np.min(points, axis=0)[None, :], np.max(points, axis=0)[None, :])
-    error = np.full(len(points), _rounding(network, unsafe, hull)[0])
+    error = np.full(len(points), rounding_around(network, unsafe, latents) if around is None else around)
     for _ in range(2):
         with np.errstate(invalid="ignore"):
             right, wrong = margins > error, margins < -error
@@ -115,17 +116,24 @@ def decided(network: Network, unsafe: UnsafeSet, latents: np.ndarray, scores: np
     return right, wrong
 
 
+def rounding_around(network: Network, unsafe: UnsafeSet, latents: np.ndarray) -> float:
+    """What float64 evaluation may change in any row of the unsafe set anywhere in a box around latents (n, latent)."""
+    points = latents.astype(np.float64)
+    hull = Box(np.min(points, axis=0)[None, :], np.max(points, axis=0)[None, :])
+    return float(_rounding(network, unsafe, hull)[0])
+
+
 def _rounding(network: Network, unsafe: UnsafeSet, box: Box) -> np.ndarray:
     """What float64 evaluation may change in any row of the unsafe set over each box, (batch,)."""
     errors = float32_errors(network.graph, box, unsafe.matrix, ForwardBounder()).rows
     return FLOAT64_SHARE * np.max(errors, axis=1)
 
 
-def labelled(study: Study, label: int, latents: np.ndarray) -> Labelled:
-    """What the classifier says of G(z) for latents (n, latent) of one class."""
+def labelled(study: Study, label: int, latents: np.ndarray, around: float | None = None) -> Labelled:
+    """What the classifier says of G(z) for latents (n, latent) of one class; `around` as `decided` takes it."""
     network, unsafe = study.composed(label), study.unsafe(label)
     scores = evaluate(network, latents)
-    return Labelled(label, latents, scores, *decided(network, unsafe, latents, scores), study.label_rule)
+    return Labelled(label, latents, scores, *decided(network, unsafe, latents, scores, around), study.label_rule)
 
 
 def sampled(study: Study, samples: int, seed: int, progress: Progress = silent) -> list[Labelled]:
@@ -165,10 +173,14 @@ def _label_in_turns(studies: Sequence[Study], samples: int, seed: int, made: lis
     """Fill `made`, (parts by class) for each study, class by class and piece by piece."""
     counts, total = [0, 0, 0], samples * len(studies) * len(studies[0].classes)
     for label in studies[0].classes:
+        drawn = [study.prior(label).sample(seed, label, 0, samples) for study in studies]
+        around = [
+            rounding_around(study.composed(label), study.unsafe(label), latents)
+            for study, latents in zip(studies, drawn, strict=True)
+        ]
         for start in range(0, samples, TICKED):
-            for study, mine in zip(studies, made, strict=True):
-                drawn = study.prior(label).sample(seed, label, start, min(TICKED, samples - start))
-                part = labelled(study, label, drawn)
+            for study, latents, error, mine in zip(studies, drawn, around, made, strict=True):
+                part = labelled(study, label, latents[start : start + TICKED], error)
                 mine[label].append(part)
                 found = (int(np.sum(part.right)), int(np.sum(part.wrong)), part.unknown)
                 counts = [before + new for before, new in zip(counts, found, strict=True)]
