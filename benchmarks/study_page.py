@@ -37,9 +37,9 @@ WHY = """
   others are the mean, or the worst, of all classes that have a generator.
 * **Other generators.** The paper's GANs are trained here by its sizes, discriminator and hyper-parameters
   (`networks.training.paper`, minutes of CPU a class; the number of epochs is ours, the paper states none); their
-  weights are not the published ones. The generators with a clip are decoders of variational autoencoders, smaller and piecewise
-  linear. How much of what each makes an independent classifier recognises is in `networks/MANIFEST.json`. Shares of
-  different generators do not compare, orderings do.
+  weights are not the published ones. The generators with a clip are decoders of variational autoencoders, piecewise
+  linear and most of them smaller. How much of what each makes an independent classifier recognises is in
+  `networks/MANIFEST.json`. Shares of different generators do not compare, orderings do.
 * **Other classifiers.** The paper prints fully connected widths, its code trains convolutional networks; ours are the
   fully connected ones, and their test accuracy is lower than the published 99.2 to 99.9 %.
 * **The augmented generator** takes more from classifiers trained without augmentation than the published one, on which
