@@ -13,12 +13,13 @@ suffices for them. The same search brackets the largest margin of a label that a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
 from formalgr.attacks.gradient import gradient
 from formalgr.attacks.replay import Replayer
-from formalgr.core.box import RationalBox, inward_float32, outward
+from formalgr.core.box import Box, RationalBox, inward_float32, outward
 from formalgr.core.budget import Budget
 from formalgr.core.errors import ModelError, Unbounded, UsageError
 from formalgr.core.progress import Progress, Tick, silent
@@ -41,6 +42,10 @@ from confirming it."""
 SPARE = 1e-12
 """Parts are settled this share below what the tolerance allows, so that no rounding leaves the bracket too wide."""
 
+ROUNDINGS = 1024
+"""What bounds lose to roundings is some tens of times what an evaluation loses: an upper end below so many of its
+roundings cannot fall, as where a network is constant."""
+
 ATTACK_SHARE = 0.1
 """Of the time, what attacks may take."""
 
@@ -53,7 +58,8 @@ ATTEMPTS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOptions:
-    """Brackets no wider than `tolerance` times their upper end, from at most `parts` parts and linear programs.
+    """Brackets no wider than `tolerance` times their upper end, from at most `parts` parts and linear programs. An upper
+    end that is nothing but roundings is narrow enough.
 
     With `epsilon` the bracket need only decide whether every change is below it, however wide it is. `label_rule`:
     which output is the label of a margin. Raises UsageError for a tolerance outside (0, 1).
@@ -171,8 +177,17 @@ class _Twin:
     def enough(self) -> float:
         """A bound that needs no more work."""
         epsilon = self.options.epsilon
-        wanted = float(self.lower) / (1.0 - self.options.tolerance) if epsilon is None else float(epsilon)
-        return wanted * (1.0 - SPARE)
+        if epsilon is not None:
+            return float(epsilon) * (1.0 - SPARE)
+        return max(float(self.lower) / (1.0 - self.options.tolerance) * (1.0 - SPARE), self.noise)
+
+    @cached_property
+    def noise(self) -> float:
+        """What roundings may leave of an upper end."""
+        box = outward([self.domain])
+        ends = np.concatenate([box.lower, box.center, box.upper])
+        outputs = self.network.graph.intervals(Box(ends, ends).interval(self.network.graph.input_shape))[-1]
+        return ROUNDINGS * float(np.max(outputs.upper - outputs.lower))
 
     @property
     def narrow(self) -> bool:
@@ -180,7 +195,8 @@ class _Twin:
         epsilon = self.options.epsilon
         if epsilon is not None:
             return self.upper < epsilon or self.lower >= epsilon
-        return self.upper - self.lower <= Fraction(self.options.tolerance) * self.upper
+        gap = self.upper - self.lower
+        return gap <= Fraction(self.options.tolerance) * self.upper or self.upper <= self.noise
 
     def refine(self) -> bool:
         """One step of the search; False when it is enough, or too much."""

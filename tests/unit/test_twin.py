@@ -203,6 +203,22 @@ def test_the_bracket_of_a_bent_function_holds_its_largest_change():
     assert found.parts > 1
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [([[0, 0], [0, 0]], [0.3, 1])],
+        [([[0, 0]], [0])],
+        [([[1, 0.3], [1, 0.3]], [0, 0]), ([[1, -1]], [0.1])],
+        [([[1, 1]], [-9]), "Relu", ([[1]], [2])],
+    ],
+    ids=["zeros", "zero", "copies", "dead"],
+)
+def test_a_constant_network_is_narrow_at_once(layers):
+    """Its largest change is 0; what is proven is as small as the roundings of an evaluation, and nothing is halved."""
+    found = bracket(chain(2, *layers), box((-1, 1), (-1, 1)), "0.1", seconds=60.0)
+    assert found.lower == 0 and found.upper < 1e-12 and found.reason is None and found.parts == 1
+
+
 @pytest.mark.parametrize(("name", "phases"), [("Relu", {1, 2}), ("HardSigmoid", {1, 2, 3})])
 def test_the_children_of_a_node_cover_it(name, phases):
     """One for each piece of the unit: a point of the third one would be lost without its child."""
