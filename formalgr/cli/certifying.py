@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from formalgr.bounds.base import rows_of
+from formalgr.cli.global_options import first_stage
 from formalgr.cli.memory import bounded
 from formalgr.cli.session import Session, merge_hint
 from formalgr.core.arrays import NUMPY
@@ -68,6 +69,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
         sequential=getattr(args, "sequential", False),
         engine=args.engine,
         shard=getattr(args, "shard", WHOLE),
+        first=first_stage(args),
     )
     shift = _shift(args)
     choice = Choice.of(args.certify_local) if getattr(args, "certify_local", None) else None

@@ -61,6 +61,7 @@ def add_arguments(parser: options.Parser) -> None:
     global_options.add_frontier_options(parser)
     global_options.add_mass_options(parser)
     global_options.add_shift_options(parser)
+    global_options.add_margin_options(parser)
     parser.set_defaults(label_rule=None, prior=None, alpha=None, seed=None)  # the file may say them
     parser.add_argument(
         "--sequential",
@@ -124,6 +125,8 @@ def run(session: Session) -> int:
     shifted = {args.shift_distance, args.shift_probability, args.shift_ratio} != {None}
     if shifted and (mass or args.frontier or args.export is not None):
         raise UsageError("--shift-distance, -probability and -ratio go with a claim from samples (--epsilon, --delta)")
+    if args.margin_box is not None and (mass or args.frontier or args.export is not None):
+        raise UsageError("--margin-box goes with a claim from samples (--epsilon, --delta)")
     if args.certify_local is not None and (args.certificate is None or args.frontier):
         raise UsageError("--certify-local goes with --certificate FILE, and not with --frontier")
     if args.frontier and args.export is None:

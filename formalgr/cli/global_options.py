@@ -3,7 +3,10 @@
 In: a parser. Out: its options. Trust: sound (as cli/options).
 """
 
+import argparse
+
 from formalgr.cli import options
+from formalgr.core.errors import UsageError
 
 
 def add_frontier_options(parser: options.Parser) -> None:
@@ -41,6 +44,39 @@ def add_shift_options(parser: options.Parser) -> None:
         metavar="R",
         help="before that, its density is at most R times the prior's, R >= 1",
     )
+
+
+def add_margin_options(parser: options.Parser) -> None:
+    """One margin for many samples, before each is checked on its own."""
+    group = parser.add_argument_group("a first stage for all samples of a class")
+    group.add_argument(
+        "--margin-box",
+        metavar="LOW,HIGH",
+        help="bound the largest margin that any pair of latents of this box breaks (as `formalgr twin --margin`): "
+        "samples in the box with a larger margin are proven by one evaluation",
+    )
+    group.add_argument(
+        "--margin-seconds",
+        type=options.seconds,
+        default=10.0,
+        metavar="S",
+        help="limit of that bound for one class (default 10)",
+    )
+
+
+def first_stage(args: argparse.Namespace):
+    """The FirstStage that the arguments describe, None where they describe none. Raises UsageError for a bad box."""
+    from formalgr.core.decimals import written
+    from formalgr.global_robustness.threshold import FirstStage
+
+    if getattr(args, "margin_box", None) is None:
+        return None
+    low, _, high = args.margin_box.partition(",")
+    try:
+        ends = written(low), written(high)
+    except ValueError:
+        raise UsageError(f"--margin-box takes LOW,HIGH, got {args.margin_box!r}") from None
+    return FirstStage(low=ends[0], high=ends[1], seconds=args.margin_seconds)
 
 
 def add_mass_options(parser: options.Parser) -> None:

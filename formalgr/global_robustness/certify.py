@@ -5,9 +5,9 @@ local proof, which is printed beside it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,13 @@ from formalgr.global_robustness.samples import UNIT, SampleChecker, SampleRecord
 from formalgr.global_robustness.sequential import CertifyRule, SequentialTest, anytime_interval, sequential_test
 from formalgr.global_robustness.shift import Shift, rounding_of
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.threshold import FirstStage, Threshold
 from formalgr.global_robustness.units import Work
 from formalgr.runs.engines import LOCAL, check_engine
 from formalgr.runs.shard import WHOLE, Shard
 from formalgr.spec.robustness import radius_of
 from formalgr.verify.options import VerifyOptions
+from formalgr.verify.twin import TwinOptions
 
 SAMPLES = 200
 """Samples per class where their number is fixed and nobody says it."""
@@ -90,8 +92,10 @@ class CertifyOptions:
 
     sequential: stop as soon as a class is decided, `samples` (10000) being the most it may take; else `samples` (200)
     are checked, all of them. None: sequential unless samples are given. shard: of a number that is fixed, only these
-    units; the others are unknown here and known once the ledgers are merged. Raises UsageError unless all numbers are
-    whole, samples >= 1, jobs >= 1 and seed in [0, 2^63), for an unknown engine, or for a part of a sequential run.
+    units; the others are unknown here and known once the ledgers are merged. first: what one margin proves at once for
+    many samples comes before their own checks. Raises UsageError unless all numbers are whole, samples >= 1, jobs >= 1
+    and seed in [0, 2^63), for an unknown engine, for a part of a sequential run, or where `first` cannot give the
+    proofs that `local` asks for.
     """
 
     samples: int | None = None
@@ -103,8 +107,14 @@ class CertifyOptions:
     rule: CertifyRule = CertifyRule.SPENDING
     shard: Shard = WHOLE
     engine: str = LOCAL
+    first: FirstStage | None = None
 
     def __post_init__(self) -> None:
+        local = self.local
+        if self.first is not None and (
+            local.semantics is not Semantics.REAL or local.require > Guarantee.FLOAT_SOUND or local.solver != "auto"
+        ):
+            raise UsageError("a margin proves float-sound, over the reals, and without the solver that was asked for")
         if self.sequential is None:
             object.__setattr__(self, "sequential", self.samples is None)
         if self.sequential and self.shard != WHOLE:
@@ -159,6 +169,8 @@ def certify(
     claim = _Claim(study, radius_of(epsilon), float(delta), float(alpha), options or CertifyOptions())
     budget = budget or Budget()
     study.check()
+    if claim.options.first is not None:
+        claim = claim.with_thresholds(budget, progress)
     with open_ledger(claim.options.directory, claim.settings) as ledger:
         book = Book(ledger, progress, len(study.classes) * claim.expected)
         results = (_decide if claim.options.sequential else _count)(claim, budget, book)
@@ -174,6 +186,26 @@ class _Claim:
     delta: float
     alpha: float
     options: CertifyOptions
+    thresholds: Mapping[int, Threshold] = field(default_factory=dict)
+
+    def with_thresholds(self, budget: Budget, progress: Progress) -> "_Claim":
+        """The same with the first stage's proofs."""
+        study, twin = self.study, TwinOptions(label_rule=self.study.label_rule, local=self.options.local)
+        made = {
+            label: self.options.first.threshold(study.composed(label), label, self.epsilon, twin, (budget, progress))
+            for label in study.classes
+        }
+        return replace(self, thresholds=made)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the networks and of the first stage."""
+        told = [
+            f"class {label}: latents of [{float(one.box.lower[0]):g}, {float(one.box.upper[0]):g}] with a margin above "
+            f"{one.margin:.4g} keep their label"
+            for label, one in self.thresholds.items()
+        ]
+        return (*self.study.notes, *told)
 
     @property
     def refute_alpha(self) -> float:
@@ -218,8 +250,9 @@ class _Claim:
 
     def check(self, units: Iterator[Unit], number: int, take: Callable) -> None:
         """Check units of work, at most `number` at a time being of use; `take` learns each one's records."""
-        checker = SampleChecker(self.study, self.epsilon, self.options.seed, self.options.local)
-        work = Work(self.options.jobs, self.options.engine, self.options.local.seconds_per_query)
+        options = self.options
+        checker = SampleChecker(self.study, self.epsilon, options.seed, options.local, self.thresholds)
+        work = Work(options.jobs, options.engine, options.local.seconds_per_query)
         with closing(work.checked(checker, units, number)) as finished:
             for unit, records in finished:
                 take(unit, records)
@@ -313,7 +346,7 @@ def _conclude(
         {"total": budget.elapsed, **dict(seconds)},
         options.seed,
         study.sources,
-        study.notes,
+        claim.notes,
         options.local.semantics,
         options.rule if options.sequential else None,
         options.samples,

@@ -5,6 +5,7 @@ In: Study, eps, sample indices. Out: SampleRecord. Trust: sound (records repeat 
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from formalgr.core.budget import Budget
 from formalgr.core.errors import Refused
 from formalgr.core.verdict import Guarantee, Outcome, Reason, Stage, Verdict
 from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.threshold import Threshold
 from formalgr.global_robustness.units import within_memory
 from formalgr.graph.network import Network
 from formalgr.spec.query import Query
@@ -120,12 +122,16 @@ def unfinished(unit: Unit, reason: Reason) -> list[SampleRecord]:
 
 @dataclass(frozen=True)
 class SampleChecker:
-    """Callable that checks one unit: draws its latents and runs the local pipeline on their balls."""
+    """Callable that checks one unit: draws its latents and runs the local pipeline on their balls.
+
+    What the threshold of its class proves does not get that far.
+    """
 
     study: Study
     epsilon: Fraction
     seed: int
     options: VerifyOptions
+    thresholds: Mapping[int, Threshold] = field(default_factory=dict)
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
         return within_memory(self._records, self, unit)
@@ -136,7 +142,19 @@ class SampleChecker:
 
     def _records(self, unit: Unit) -> list[SampleRecord]:
         latents = self.study.prior(unit.label).at(self.seed, unit.label, unit.indices)
-        return check_latents(self.study, unit, latents, self.epsilon, self._options(unit.effort))
+        threshold, options = self.thresholds.get(unit.label), self._options(unit.effort)
+        if threshold is None:
+            return check_latents(self.study, unit, latents, self.epsilon, options)
+        started = unit.budget.elapsed
+        proven = threshold.proves(self.study.composed(unit.label), latents)
+        spent = {Stage.BOUNDS.name: (unit.budget.elapsed - started) / len(proven)}
+        left = replace(unit, indices=tuple(np.array(unit.indices)[~proven].tolist()))
+        rest = iter(check_latents(self.study, left, latents[~proven], self.epsilon, options) if left.indices else ())
+        shape = Verdict.HOLDS, Guarantee.FLOAT_SOUND, Stage.BOUNDS, None, False, spent
+        return [
+            SampleRecord(unit.label, index, *shape) if done else next(rest)
+            for index, done in zip(unit.indices, proven.tolist(), strict=True)
+        ]
 
     def _options(self, effort: int | None) -> VerifyOptions:
         if effort == 0:

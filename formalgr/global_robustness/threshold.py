@@ -6,7 +6,8 @@ of the box is rounded upward.
 
 A latent of the box with a margin above delta_min, the largest one that any pair within eps breaks (verify/twin), keeps
 its label on its whole ball. Hence F(eps) <= P(Z in the box, margin <= delta_min) + P(Z outside); the first term is
-bounded from samples that cost one evaluation each, the second is exact.
+bounded from samples that cost one evaluation each, the second is exact. The same threshold is a first stage of a study:
+samples above it are proven, all others are checked one by one.
 """
 
 import math
@@ -31,6 +32,52 @@ from formalgr.verify.twin import PairBracket, TwinOptions, margin_bracket
 
 PIECE = 512
 """Samples evaluated at once."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A proof that latents of `box` (latent,) with a margin of `label` above `margin` keep the label on their balls."""
+
+    label: int
+    box: RationalBox
+    margin: float
+    rule: str
+
+    def inside(self, latents: np.ndarray) -> np.ndarray:
+        """Which latents (batch, latent) lie in the box, (batch,) bool."""
+        return np.array([self.box.contains(tuple(map(Fraction, z))) for z in latents.tolist()], dtype=bool)
+
+    def proves(self, network: Network, latents: np.ndarray) -> np.ndarray:
+        """Which latents (batch, latent) are proven so, (batch,) bool."""
+        rows = margin_of(self.label, network.graph.outputs, self.rule).matrix
+        return self.inside(latents) & (least_margins(network, rows, latents) > self.margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStage:
+    """Thresholds of a study: the same interval `low` .. `high` for every latent, and `seconds` for each class's margin.
+
+    Raises UsageError unless low < high and seconds > 0.
+    """
+
+    low: Fraction
+    high: Fraction
+    seconds: float = 10.0
+
+    def __post_init__(self):
+        if not self.low < self.high:
+            raise UsageError(f"the box of latents needs low < high, got {float(self.low):g} and {float(self.high):g}")
+        if not self.seconds > 0:
+            raise UsageError(f"the time for a margin must be > 0 seconds, got {self.seconds}")
+
+    def threshold(
+        self, network: Network, label: int, epsilon: Fraction, twin: TwinOptions, run: tuple[Budget, Progress]
+    ) -> Threshold:
+        """The threshold of one class; `run` as for failure_bound."""
+        box = RationalBox((self.low,) * network.graph.inputs, (self.high,) * network.graph.inputs)
+        budget, progress = run
+        bracket = _bracket(network, label, box, epsilon, (twin, budget.within(self.seconds), progress))
+        return Threshold(label, box, nearest_up(bracket.upper), twin.label_rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +126,24 @@ def failure_bound(
     `run`: budget of the bracket, and where progress is told. Raises what margin_bracket raises.
     """
     options, radius, (budget, progress) = options or ThresholdOptions(), radius_of(epsilon), run
-    domain = RationalBox(tuple(x - radius for x in box.lower), tuple(x + radius for x in box.upper))
-    bracket = margin_bracket(network, label, domain, radius, options.twin, budget, progress)
-    latents = prior.sample(options.seed, label, 0, options.samples)
-    inside = np.array([box.contains(tuple(map(Fraction, z))) for z in latents.tolist()], dtype=bool)
-    margins = np.full(len(latents), -np.inf)
-    rows = margin_of(label, network.graph.outputs, options.twin.label_rule).matrix
+    bracket = _bracket(network, label, box, radius, (options.twin, budget, progress))
+    threshold = Threshold(label, box, nearest_up(bracket.upper), options.twin.label_rule)
+    latents, proven = prior.sample(options.seed, label, 0, options.samples), 0
     for start in range(0, len(latents), PIECE):
-        margins[start : start + PIECE] = least_margins(network, rows, latents[start : start + PIECE])
+        piece = latents[start : start + PIECE]
+        proven += int(np.sum(threshold.proves(network, piece) | ~threshold.inside(piece)))
         progress(Tick("samples", len(latents), min(start + PIECE, len(latents))))
-    open_ = int(np.sum(inside & ~(margins > nearest_up(bracket.upper))))
+    open_ = len(latents) - proven
     outside = mass_outside(prior, box)
     total = math.nextafter(upper_bound(open_, options.samples, options.alpha) + outside, math.inf)
     digest = latents_sha256(latents)
     return FailureBound(bracket, options.samples, open_, outside, min(1.0, total), options.alpha, digest)
+
+
+def _bracket(network: Network, label: int, box: RationalBox, radius: Fraction, how: tuple) -> PairBracket:
+    """The largest margin that a pair breaks in the box and in the balls around its latents."""
+    domain = RationalBox(tuple(x - radius for x in box.lower), tuple(x + radius for x in box.upper))
+    return margin_bracket(network, label, domain, radius, *how)
 
 
 def least_margins(network: Network, rows: np.ndarray, latents: np.ndarray) -> np.ndarray:

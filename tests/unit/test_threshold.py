@@ -9,9 +9,21 @@ import pytest
 
 from formalgr.cli.main import main
 from formalgr.core.errors import UsageError
+from formalgr.core.seeds import named_generator
+from formalgr.core.verdict import Guarantee, Semantics, Verdict
+from formalgr.global_robustness import samples
+from formalgr.global_robustness.certify import CertifyOptions, certify
 from formalgr.global_robustness.prior import LatentPrior
-from formalgr.global_robustness.threshold import ThresholdOptions, failure_bound, least_margins, mass_outside
+from formalgr.global_robustness.study import Study
+from formalgr.global_robustness.threshold import (
+    FirstStage,
+    ThresholdOptions,
+    failure_bound,
+    least_margins,
+    mass_outside,
+)
 from formalgr.search.aims import margin_of
+from formalgr.verify.options import VerifyOptions
 from formalgr.verify.twin import TwinOptions
 from tests.instances import chain as write_chain
 from tests.zoo import box, chain
@@ -27,6 +39,83 @@ def test_the_bound_holds_and_is_near_the_truth():
     assert found.bracket.reason is None and found.bracket.upper <= Fraction(251, 1000)
     assert truth <= found.upper <= truth + 0.02
     assert 2 * NormalDist().cdf(-4.0) <= found.outside <= 2 * NormalDist().cdf(-4.0) * 1.01
+
+
+FIRST = FirstStage(low=Fraction(-4), high=Fraction(4))
+
+
+def study_of_lines() -> Study:
+    """LINE after the identity: class 0 has the margin 2 z and fails within eps of z iff z <= eps."""
+    return Study({0: chain(1, ([[1]], [0]))}, LINE, "none")
+
+
+def test_as_a_first_stage_it_proves_samples_and_changes_no_count():
+    """Truth and bound: F(1/8) = Phi(1/8), which samples alone estimate, and which holds at confidence 1 - alpha."""
+    options = {"samples": 400, "seed": 3}
+    plain = certify(study_of_lines(), "0.125", 0.6, 0.05, CertifyOptions(**options))
+    first = certify(study_of_lines(), "0.125", 0.6, 0.05, CertifyOptions(**options, first=FIRST))
+    assert first.classes[0].counts == plain.classes[0].counts
+    assert [one.verdict for one in first.records] == [one.verdict for one in plain.records]
+    assert [one.index for one in first.records] == list(range(400))
+    truth = NormalDist().cdf(0.125)
+    assert first.classes[0].delta_lower <= truth <= first.classes[0].delta_upper
+    latents = study_of_lines().prior(0).sample(3, 0, 0, 400)[:, 0]
+    failing = int(np.sum(latents <= 0.125))  # plain Monte Carlo: how often the nearest point of the ball is wrong
+    assert first.classes[0].counts.violated == failing
+    assert "margin above 0.25" in first.notes[-1] or "margin above 0.27" in first.notes[-1]
+
+
+def test_only_what_the_threshold_leaves_is_checked(monkeypatch):
+    """A margin of z > 1/8 proves the sample; the pipeline is asked about the others and those outside of the box."""
+    asked = []
+    real = samples.verify_batch
+    monkeypatch.setattr(samples, "verify_batch", lambda *how: asked.extend(how[1]) or real(*how))
+    options = CertifyOptions(samples=300, first=FirstStage(low=Fraction(-1), high=Fraction(1)))
+    certify(study_of_lines(), "0.125", 0.6, 0.05, options)
+    centers = [float(query.box.lower[0] + query.box.upper[0]) / 2 for query in asked]
+    latents = study_of_lines().prior(0).sample(0, 0, 0, 300)[:, 0].astype(float)
+    settled = int(np.sum((latents > 0.16) & (latents <= 1.0)))
+    assert settled > 50 and len(asked) <= 300 - settled
+    assert all(z <= 0.16 or z > 1.0 for z in centers)
+    assert sum(z > 1.0 for z in centers) == int(np.sum(latents > 1.0))
+
+
+def test_failures_that_random_points_show_are_found_behind_a_first_stage():
+    """On a plane of digits: every latent that random points of its ball show to fail is counted as violated."""
+    study = Study({3: "networks/digits/g_plane_3.onnx"}, "networks/digits/c_32_32.onnx", "none")
+    options = CertifyOptions(samples=150, seed=1, first=FirstStage(low=Fraction(-2), high=Fraction(2), seconds=1.0))
+    found = certify(study, "0.3", 0.5, 0.05, options)
+    latents = study.prior(3).sample(1, 3, 0, 150).astype(np.float64)
+    shifts = named_generator(0, "balls").uniform(-0.3, 0.3, size=(20, 1, 2))
+    outputs = study.composed(3).graph.evaluate((latents + shifts).reshape(-1, 2)).reshape(20, 150, -1)
+    failing = np.nonzero(np.any(np.argmax(outputs, axis=2) != 3, axis=0))[0]
+    violated = {one.index for one in found.records if one.verdict is Verdict.VIOLATED}
+    assert set(failing.tolist()) <= violated
+    assert len(failing) / 150 <= found.classes[0].delta_upper
+
+
+def test_a_first_stage_gives_no_stronger_proofs_than_asked_for():
+    for local in ({"require": Guarantee.EXACT}, {"semantics": Semantics.FLOAT32}, {"solver": "z3"}):
+        with pytest.raises(UsageError, match="a margin proves float-sound"):
+            CertifyOptions(first=FIRST, local=VerifyOptions(**local))
+    with pytest.raises(UsageError, match="low < high"):
+        FirstStage(low=Fraction(1), high=Fraction(1))
+    with pytest.raises(UsageError, match="> 0 seconds"):
+        FirstStage(low=Fraction(0), high=Fraction(1), seconds=0.0)
+
+
+def test_the_global_command_takes_a_first_stage(capsys):
+    plane = ["--generator", "networks/digits/g_plane_{class}.onnx", "--classifier", "networks/digits/c_32_32.onnx"]
+    words = ["global", *plane, "--class", "3", "--epsilon", "0.05", "--delta", "0.1", "-n", "60", "--quiet"]
+    assert main([*words, "--between", "none", "--margin-box=-2,2", "--margin-seconds", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert any("keep their label" in note for note in document["notes"])
+    for more, told in (
+        (["--margin-box", "2"], "--margin-box takes LOW,HIGH"),
+        (["--margin-box=-2,2", "--hybrid"], "goes with a claim from samples"),
+    ):
+        assert main([*words, *more]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_what_lies_outside_counts():
