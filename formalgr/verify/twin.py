@@ -61,7 +61,8 @@ class TwinOptions:
     """Brackets no wider than `tolerance` times their upper end, from at most `parts` parts and linear programs.
 
     An upper end that is nothing but roundings is narrow enough. With `epsilon` the bracket need only decide whether
-    every change is below it, however wide it is. `label_rule`: which output is the label of a margin. Raises UsageError for a tolerance outside (0, 1).
+    every change is below it, however wide it is. `label_rule`: which output is the label of a margin. Raises UsageError
+    for a tolerance outside (0, 1).
     """
 
     tolerance: float = 0.1
