@@ -123,7 +123,7 @@ class Backward:
         scaled = [factor * (reach + self._negligible[:, k, None]) for k, factor in enumerate(factors)]
         return namespace(reach).stack(scaled, axis=2)
 
-    def _errors(self, block: Block, size):
+    def errors(self, block: Block, size):
         """Error radii of rows over the symbols so far, (batch, rows, 2)."""
         xp = namespace(size)
         inherited = xp.matmul(xp.abs(block.weights), self._cost)
@@ -131,10 +131,10 @@ class Backward:
         own = [f * (size + lost[:, k, None]) + block.radius for k, f in enumerate(self._factors(0))]
         return (inherited + xp.stack(own, axis=2)) * SLACK
 
-    def add(self, block: Block, size, bounds: tuple, reach, hinge: Hinges | None = None) -> None:
+    def add(self, block: Block, size, bounds: tuple, reach, hinge: Hinges | None = None, errors=None) -> None:
         """The rows of `block` become units, with bounds of the rows and `reach`, bounds of the units' magnitudes.
 
-        hinge: what holds of the units; None: they are min(max(row, 0), cap).
+        hinge: what holds of the units; None: they are min(max(row, 0), cap). errors: of the rows, where known.
         """
         xp = namespace(size)
         hinge = hinges(*bounds, block.cap) if hinge is None else hinge
@@ -143,7 +143,7 @@ class Backward:
         if hinge.lower_offset is not None:
             offset = offset + xp.abs(hinge.lower_offset)
         entering = [f * (size + block.radius) for f in factors]
-        errors = self._errors(block, size)
+        errors = self.errors(block, size) if errors is None else errors
         unstable = xp.where(block.unstable(bounds), 1.0 + 0.0 * size, 0.0 * size)
         self._noise = self._noise + xp.sum(unstable * errors[:, :, 0], axis=1)
         self._spread = self._spread + xp.sum(unstable * (bounds[1] - bounds[0]), axis=1)
@@ -163,18 +163,18 @@ class Backward:
 
     def bounds(self, block: Block, size, box: Box) -> tuple:
         """Sound (lower, upper) of rows over the symbols so far, (batch, rows) each; size as in FoldedSystem.sizes."""
-        least = box.minimum(self.forms(block, size))
+        least = box.minimum(self.forms(block, self.errors(block, size)))
         return least[:, : block.rows], -least[:, block.rows :]
 
-    def forms(self, block: Block, size) -> LinearForm:
+    def forms(self, block: Block, errors) -> LinearForm:
         """Linear lower bounds over the inputs of rows over the symbols so far, then of the negated rows."""
-        xp = namespace(size)
+        xp = namespace(errors)
         weights = xp.permute_dims(cast(block.weights, self._narrow), (0, 2, 1))
         constant = cast(block.constant, self._narrow)
         coefficients, constant = _substitute(
             xp.concat([weights, -weights], axis=2), xp.concat([constant, -constant], axis=1), self._columns
         )
-        error = self._errors(block, size)[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
+        error = errors[:, :, 0] + underflow(4 * self._cost.shape[1] + 16, self._narrow)
         return self._form(coefficients, constant, xp.concat([error, error], axis=1))
 
     def form(self, block: Block, size) -> tuple[LinearForm, list]:
@@ -186,7 +186,7 @@ class Backward:
         columns = [_Columns.of(*pair, WIDE) for pair in zip(self._blocks, self.relaxed, strict=True)]
         weights = xp.permute_dims(block.weights, (0, 2, 1))
         coefficients, constant = _substitute(copy(weights), block.constant, columns)
-        error = self._errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
+        error = self.errors(block, size)[:, :, 1] + underflow(4 * self._cost.shape[1] + 16, WIDE)
         pulled, start = [], self.inputs
         for inner in self._blocks:
             pulled.append(coefficients[:, start : start + inner.rows])
@@ -263,7 +263,8 @@ def unit_bounds(system: FoldedSystem, region: Region, known: list, narrow: str) 
     backward = Backward(system.reach[:, : system.inputs], len(system.blocks), narrow)
     bounds, reads, start = [], [], system.inputs
     for block, size, (least, most) in zip(system.blocks, system.sizes, known, strict=False):
-        forms = backward.forms(block, size)
+        errors = backward.errors(block, size)
+        forms = backward.forms(block, errors)
         least_of = region.minimum(forms)
         lower, upper = xp.maximum(least_of[:, : block.rows], least), xp.minimum(-least_of[:, block.rows :], most)
         slope = xp.abs(forms.flat())
@@ -271,7 +272,7 @@ def unit_bounds(system: FoldedSystem, region: Region, known: list, narrow: str) 
         backward.empty = backward.empty | xp.any(lower > upper, axis=1)
         bounds.append((lower, xp.maximum(lower, upper)))
         stop = start + block.rows
-        backward.add(block, size, bounds[-1], system.reach[:, start:stop])
+        backward.add(block, size, bounds[-1], system.reach[:, start:stop], errors=errors)
         start = stop
     return bounds, reads, backward
 

@@ -237,7 +237,8 @@ def _fixed(search: Search, options: HybridOptions, budget: Budget, progress: Pro
     stored = None if ledger is None else ledger.get(KIND, key)
     if stored is not None:
         if stored["settings"] != settings:
-            other = ", ".join(f"{k} = {v}" for k, v in stored["settings"].items() if v != settings[k])
+            sampled = {name: stored["settings"].get(name) for name in settings}
+            other = ", ".join(f"{name} = {value}" for name, value in sampled.items() if value != settings[name])
             raise Refused(f"the open regions of class {key} were sampled with {other}; use the same or another --out")
         regions = Cover(**{name: Box(*unpacked(stored[name])) for name in ("failing", "robust", "open_")})
         found = weighed(search.partition.measure, search.epsilon, regions)

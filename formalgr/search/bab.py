@@ -285,7 +285,8 @@ class BranchAndBound:
         smallest = self._options.smallest_width * (1.0 + np.max(np.abs(box.upper), axis=1))
         width = box.upper - box.lower
         exact = np.max(width, axis=1) <= smallest
-        box, closed = contract(box, form, lower, still, self._unsafe)
+        # not `lower`, which may hold at unsafe points alone: from there the form may fall
+        box, closed = contract(box, form, box.minimum(form), still, self._unsafe)
         cut = np.any((box.upper - box.lower < 0.5 * width) & (width > smallest[:, None]), axis=1)
         blurred = np.nonzero(~exact & ~closed & ~cut & self._within_rounding(form, lower, still))[0]
         if blurred.size:
@@ -343,7 +344,7 @@ class BranchAndBound:
         if by_input.size:
             own = rows.shape[1]
             form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
-            some = chunk[by_input]
+            some = chunk if by_input.size == len(chunk.owner) else chunk[by_input]
             favour = None if favour is None else favour[by_input]
             influence = None if some.state is None else sensitivity(some.state, rows[by_input])
             children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], influence, favour)

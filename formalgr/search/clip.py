@@ -108,7 +108,7 @@ class ClippedBox(Region):
 
 
 def _reach(spread: np.ndarray, gain: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Sum over the inputs of |spread + beta gain|, (pairs, rows); they are (inputs, pairs, rows), (inputs, pairs, 1)."""
+    """Sum over the inputs of |spread + beta gain|, (pairs, rows); (inputs, pairs, rows) and (inputs, pairs, 1)."""
     total = np.zeros_like(beta)
     for mine, other in zip(spread, gain, strict=True):
         part = beta * other

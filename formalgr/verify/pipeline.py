@@ -300,9 +300,8 @@ class _Search:
 
     def confirm(self, query: int, point: np.ndarray) -> bool:
         """Replay one point."""
-        counterexample = self.batch.context.replayer.replay(
-            self.batch.queries[self.positions[query]], point.tolist()
-        )
+        asked = self.batch.queries[self.positions[query]]
+        counterexample = self.batch.context.replayer.replay(asked, point.tolist())
         if counterexample is not None:
             self.found[query] = counterexample
         return counterexample is not None
@@ -313,7 +312,8 @@ class _Search:
         batch, started = self.batch, self.batch.budget.elapsed
         chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
         pgd = batch.options.pgd
-        more = {"points": pgd.points << doublings, "operations": pgd.operations << doublings}
+        points = pgd.points << doublings if doublings else max(1, pgd.points // 4)  # most is proven a moment later
+        more = {"points": points, "operations": pgd.operations << doublings}
         method = replace(pgd, **more, zooms=pgd.zooms if doublings else ())
         found = attack(batch.network, chosen, method, batch.context)
         for index, counterexample in found.items():
