@@ -3,6 +3,7 @@
 In: the ONNX nodes of those names. Out: AveragePool, MaxPool. Trust: sound.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,17 @@ from formalgr.core.local import Local
 from formalgr.core.rounding import SLACK, SMALLEST_NORMAL
 from formalgr.operators.base import NodeSpec, OnnxForm, Operator, ProgramBuilder, Shape
 from formalgr.operators.linear_map import LinearMap
-from formalgr.operators.window import Window, read_window
+from formalgr.operators.window import Window, in_pieces, read_window
 
 
 def _merge(value):
     """(batch, n, channels, *spatial) -> (batch * n, channels, *spatial)."""
     return namespace(value).reshape(value, (value.shape[0] * value.shape[1], *value.shape[2:]))
+
+
+def _patch_values(window: Window, shape: Shape) -> int:
+    """How many values the patches of one (channels, *spatial) hold."""
+    return shape[0] * window.size * math.prod(window.out(tuple(shape[1:])))
 
 
 def _part(value, number: int):
@@ -44,8 +50,11 @@ class AveragePool(LinearMap):
 
     def apply(self, *values):
         xp = namespace(values[0])
-        patches = self.window.patches(_merge(values[0]), 0.0)
-        return _part(xp.sum(patches, axis=2) / self.counts, values[0].shape[1])
+
+        def part(piece):
+            return xp.sum(self.window.patches(piece, 0.0), axis=2) / self.counts
+
+        return in_pieces(part, values[0], _patch_values(self.window, values[0].shape[2:]))
 
     def adjoint(self, cotangent, *shapes) -> tuple:
         xp = namespace(cotangent)
@@ -74,9 +83,8 @@ class MaxPool(Operator):
             raise ValueError(f"MaxPool of {list(self.spatial)} meets shape {list(shapes[0])}")
         return (*shapes[0][:2], *self.window.out(self.spatial))
 
-    def _patches(self, value):
+    def _patches(self, merged):
         """Windows with padding replaced by the smallest value of the array, which never exceeds a real entry."""
-        merged = _merge(value)
         if not any(low or high for low, high in self.window.pads):
             return self.window.patches(merged)
         smallest = merged.reshape(-1).min() if is_rational(merged) else float(namespace(merged).min(merged))
@@ -94,7 +102,12 @@ class MaxPool(Operator):
         return np.concatenate([local.origin[:, :2], first], axis=1), (*local.window[:2], *size)
 
     def evaluate(self, *values):
-        return _part(namespace(values[0]).max(self._patches(values[0]), axis=2), values[0].shape[1])
+        xp = namespace(values[0])
+
+        def part(piece):
+            return xp.max(self._patches(piece), axis=2)
+
+        return in_pieces(part, values[0], _patch_values(self.window, values[0].shape[2:]))
 
     def _one_hot(self, merged_patches):
         """Mask (batch, channels, kernel, *out) of the first largest real entry of every window."""
@@ -107,7 +120,7 @@ class MaxPool(Operator):
 
     def pullback(self, cotangent, *values) -> tuple:
         xp = namespace(cotangent)
-        mask = self._one_hot(self._patches(values[0]))
+        mask = self._one_hot(self._patches(_merge(values[0])))
         patches = xp.where(mask, _merge(cotangent)[:, :, None], 0.0)
         return (_part(self.window.scatter(patches, self.spatial), cotangent.shape[1]),)
 
@@ -117,10 +130,10 @@ class MaxPool(Operator):
     def _chosen(self, box: Interval):
         """Largest lower bound: its mask, and where it dominates every other entry of its window, (.., *out)."""
         xp = namespace(box.lower)
-        mask = self._one_hot(self._patches(box.lower))
-        upper = self._patches(box.upper)
+        mask = self._one_hot(self._patches(_merge(box.lower)))
+        upper = self._patches(_merge(box.upper))
         others = xp.max(xp.where(mask, -float("inf"), upper), axis=2)
-        lower = xp.max(self._patches(box.lower), axis=2)
+        lower = xp.max(self._patches(_merge(box.lower)), axis=2)
         return mask, lower >= others
 
     def curved(self, box: Interval):
@@ -135,7 +148,7 @@ class MaxPool(Operator):
 
         def pick(value, copies):
             tall = xp.reshape(xp.stack([mask] * copies, axis=1), (-1, *mask.shape[1:])) if copies > 1 else mask
-            return xp.sum(xp.where(tall, self._patches(value), 0.0), axis=2)
+            return xp.sum(xp.where(tall, self._patches(_merge(value)), 0.0), axis=2)
 
         rows = xp.permute_dims(form.generators, (0, 2, 1, *range(3, form.generators.ndim)))
         rows = xp.reshape(rows, (batch * number, inputs, *form.generators.shape[3:]))
@@ -226,6 +239,14 @@ def _spatial(spec: NodeSpec) -> tuple[int, ...]:
     return tuple(spec.shapes[0][2:])
 
 
+def _window(spec: NodeSpec) -> tuple[Window, tuple[int, ...]]:
+    """The window of a node and the spatial shape below it; refuses more patches than evaluation can hold."""
+    spatial = _spatial(spec)
+    window = read_window(spec, tuple(spec.attribute("kernel_shape")), spatial)
+    spec.check_size((spec.shapes[0][1], window.size, *window.out(spatial)))
+    return window, spatial
+
+
 def _whole(spatial: tuple[int, ...]) -> Window:
     """One window over all of the spatial axes."""
     return Window(spatial, (1,) * len(spatial), (1,) * len(spatial), ((0, 0),) * len(spatial))
@@ -239,8 +260,7 @@ def whole_maximum(spatial: tuple[int, ...]) -> MaxPool:
 def average_pool(spec: NodeSpec) -> tuple[Operator, ...]:
     """AveragePool, with or without counting the padding."""
     spec.only("auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
-    spatial = _spatial(spec)
-    window = read_window(spec, tuple(spec.attribute("kernel_shape")), spatial)
+    window, spatial = _window(spec)
     counts = np.sum(window.valid(spatial), axis=0).astype(np.float64)
     if spec.attribute("count_include_pad", 0):
         counts = np.full(counts.shape, float(window.size), dtype=np.float64)
@@ -250,8 +270,7 @@ def average_pool(spec: NodeSpec) -> tuple[Operator, ...]:
 def max_pool(spec: NodeSpec) -> tuple[Operator, ...]:
     """MaxPool with its first output only."""
     spec.only("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides")
-    spatial = _spatial(spec)
-    return (MaxPool(read_window(spec, tuple(spec.attribute("kernel_shape")), spatial), spatial),)
+    return (MaxPool(*_window(spec)),)
 
 
 def global_pool(spec: NodeSpec) -> tuple[Operator, ...]:

@@ -16,6 +16,7 @@ from formalgr.core.decimals import written
 from formalgr.core.errors import FormalgrError, InputError, ModelError
 from formalgr.experiments.datasets import read_pictures
 from formalgr.graph.network import load
+from formalgr.operators.window import Window
 from formalgr.report.checking import check
 from formalgr.runs.instances import read_instances
 from formalgr.spec.robustness import radius_of
@@ -167,6 +168,19 @@ def test_a_sum_of_nothing(tmp_path):
 def test_a_softmax_of_nothing(tmp_path):
     """It was dropped as the network's end before its inputs were counted."""
     refused(tmp_path / "net.onnx", [helper.make_node("Identity", ["x"], ["i"]), helper.make_node("Softmax", [], ["y"])])
+
+
+def test_windows_of_a_million_values():
+    """Patches were moved a place in the kernel at a time: a mean of 2^20 inputs took 15 seconds to be compared."""
+    assert len(list(Window((1 << 20,), (1,), (1,), ((0, 0),)).slices((1 << 20,)))) == 1
+
+
+def test_patches_that_no_memory_holds(tmp_path):
+    """Windows were counted without their channels: 4 GB for a file of a few bytes."""
+    pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2048])
+    (tmp_path / "net.onnx").write_bytes(model_bytes([pool], (1, 64, 4096)))
+    with pytest.raises(ModelError, match="more than 33554432"):
+        load(tmp_path / "net.onnx")
 
 
 def test_text_in_a_network_is_not_searched(tmp_path):

@@ -1,6 +1,7 @@
 """Windows are a way to store sparse arrays, nothing else: every meaning that they have agrees with whole nodes."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -89,6 +90,26 @@ POOLS = (
     Window((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1))),
     Window((2, 3), (1, 2), (1, 1), ((0, 1), (1, 0))),
 )
+
+
+@pytest.mark.parametrize(
+    "window",
+    [*POOLS, Window((4, 3), (1, 2), (1, 2), ((0, 1), (0, 0))), Window((5, 5), (1, 1), (1, 1), ((0, 0), (0, 0)))],
+    ids=str,
+)
+def test_patches_are_what_the_windows_say(window):
+    """Few places in many windows, many places in few, one window over everything; there, and added back."""
+    values = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
+    padded = np.pad(values, ((0, 0), (0, 0), *window.pads), constant_values=-7.0)
+    patches, back = window.patches(values, -7.0), np.zeros_like(padded)
+    assert patches.shape == (2, 3, window.size, *window.out((5, 5)))
+    for place, output in product(np.ndindex(*window.kernel), np.ndindex(*window.out((5, 5)))):
+        at = [o * s + k * d for o, s, k, d in zip(output, window.strides, place, window.dilations, strict=True)]
+        one = patches[(..., np.ravel_multi_index(place, window.kernel), *output)]
+        assert np.array_equal(one, padded[(..., *at)])
+        back[(..., *at)] += one
+    (top, _), (left, _) = window.pads
+    np.testing.assert_allclose(window.scatter(patches, (5, 5)), back[..., top : top + 5, left : left + 5], rtol=1e-12)
 
 
 def _pooled(seed: int, window: Window):
