@@ -67,7 +67,7 @@ class Window:
         return np.clip(first, 0, out - size), tuple(size.tolist())
 
     def _by_window(self, spatial: tuple[int, ...]) -> bool:
-        """Whether patches are moved a window at a time, which are fewer slices than one for each place in the kernel."""
+        """Whether patches are moved a window at a time: fewer slices than one for each place in the kernel."""
         return math.prod(self.out(spatial)) < self.size
 
     def slices(self, spatial: tuple[int, ...]):
