@@ -2,24 +2,29 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.scaling [--part strong] ... [--samples 1000] [--rounds 3]
 
-Parts: `strong` (a study on 1 and 2 workers), `units` (cost of a unit on each engine), `nodes` (Ray with two nodes on
-this machine), `ledger` (bytes and seconds of a record), `driver` (units per second with many simulated workers). Ray's
-parts are left out where it is not installed. Parts that are not asked for keep their rows in the file.
+Parts: `strong` (a study on 1 and 2 workers), `units` (cost of a unit on each engine), `nodes` (Ray with one and two
+nodes on this machine, each by `ray start`), `ledger` (bytes and seconds of a record), `driver` (units per second with
+many simulated workers). Ray's parts are left out where it is not installed. Parts that are not asked for keep their
+rows in the file.
 """
 
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import resource
 import secrets
+import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, matmul_rate, median, write
 from benchmarks.scaling_work import records, sleep, units
@@ -98,32 +103,75 @@ def unit_costs(args) -> list[dict]:
     return rows
 
 
+@contextlib.contextmanager
+def cluster(count: int):
+    """A Ray cluster of `count` nodes of one processor, each started by `ray start` as processes of its own here."""
+    command, port = Path(sys.executable).with_name("ray"), _free_port()
+    address = f"127.0.0.1:{port}"
+    options = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats", "--block"]
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as stack:
+        for number in range(count):
+            head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+            words = [command, "start", *(head if number == 0 else [f"--address={address}"]), *options]
+            node = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            stack.callback(node.terminate)
+            _until(lambda wanted=number + 1: _nodes(address) == wanted)
+        stack.enter_context(mock.patch.dict(os.environ, RAY_ADDRESS=address))
+        yield
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _nodes(address: str) -> int:
+    """How many nodes the cluster has; 0 where there is none yet."""
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError):
+        return 0
+    try:
+        return sum(node["Alive"] for node in ray.nodes())
+    finally:
+        ray.shutdown()
+
+
+def _until(reached, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > end:
+            raise SystemExit("ray start: no node after two minutes")
+        time.sleep(0.5)
+
+
 def nodes(args) -> list[dict]:
-    """The study on a Ray cluster of two nodes of one processor each, and on one of them; equal answers are required."""
+    """The study by two nodes of a Ray cluster and by one of them, beside local workers; equal answers are required.
+
+    And how much longer than they last chunks of a second take there.
+    """
     if not RAY:
         return []
-    import ray
-    from ray.cluster_utils import Cluster
-
     study = Study({label: DIGITS / f"g_{label}.onnx" for label in range(3)}, DIGITS / "c_32_32.onnx")
+    study.check()
     rows, answers = [], set()
-    with contextlib.ExitStack() as stack:
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        stack.callback(cluster.shutdown)
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        stack.callback(ray.shutdown)
-        found = [node for node in ray.nodes() if node["Alive"]]
-        for number in range(args.rounds):
-            for engine, jobs in (("local", 1), ("ray", 1), ("ray", 2), ("local", 2)):
+    for number in range(args.rounds):
+        for engine, count in (("local", 1), ("ray", 1), ("ray", 2), ("local", 2)):
+            with cluster(count) if engine == "ray" else contextlib.nullcontext():
                 marks = Marks()
-                options = CertifyOptions(samples=args.samples, jobs=jobs, engine=engine)
+                options = CertifyOptions(samples=args.samples, jobs=count, engine=engine)
                 with Stopwatch() as watch:
                     result = certify(study, "0.1", 0.05, options=options, progress=marks)
                 answers.add(tuple((one.label, one.counts) for one in result.classes))
-                row = {"part": "nodes", "round": number, "engine": engine, "jobs": jobs, "nodes": len(found)}
-                rows.append({**row, "samples": 3 * args.samples, "seconds": watch.seconds, "rate": marks.rate})
-                print(rows[-1], flush=True)
+                row = {"part": "nodes", "round": number, "engine": engine, "jobs": count}
+                row.update(samples=3 * args.samples, seconds=watch.seconds, rate=marks.rate)
+                ends = [time.perf_counter() for _ in run(sleep, [1.0] * 10 * count, count, engine=engine)]
+                row["chunk_overhead"] = (ends[-1] - ends[-8 * count - 1]) / 8.0 - 1.0
+            rows.append({**row, "nodes": count if engine == "ray" else None})
+            print(rows[-1], flush=True)
     assert len(answers) == 1, "the engine changed a verdict"
     return rows
 
