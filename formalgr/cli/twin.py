@@ -143,7 +143,7 @@ def _domain(text: str, inputs: int):
     except ValueError:
         comma = ""
     if not comma:
-        raise UsageError(f"--domain takes a property (.vnnlib) or LOW,HIGH, got {text!r}")
+        raise UsageError(f"--domain takes a property (.vnnlib) or LOW,HIGH, two finite numbers, got {text!r}")
     return RationalBox((ends[0],) * inputs, (ends[1],) * inputs), ()
 
 
