@@ -6,7 +6,7 @@ In: Graph, Region. Out: NodeBounds; Rows are what a query asks about. Trust: sou
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from formalgr.core.arrays import Arrays
+from formalgr.core.arrays import Array, Arrays
 from formalgr.core.linear import Interval
 from formalgr.core.region import Region
 from formalgr.graph.graph import Graph
@@ -29,8 +29,8 @@ class NodeBounds:
 class Rows:
     """Quantities matrix . output - bounds, (rows, outputs) and (rows,): each number is off by at most u relatively."""
 
-    matrix: object
-    bounds: object
+    matrix: Array
+    bounds: Array
 
 
 def rows_of(unsafe: UnsafeSet, arrays: Arrays) -> Rows:

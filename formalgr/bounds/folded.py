@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from formalgr.core.arrays import cast, copy, namespace, to_numpy, zeros
+from formalgr.core.arrays import Array, cast, copy, namespace, to_numpy, zeros
 from formalgr.core.box import Box
 from formalgr.core.folded import Block, FoldedSystem
 from formalgr.core.linear import LinearForm
@@ -39,10 +39,10 @@ class Hinges:
     lower_offset None: all 0.
     """
 
-    lower_slope: object
-    upper_slope: object
-    upper_offset: object
-    lower_offset: object = None
+    lower_slope: Array
+    upper_slope: Array
+    upper_offset: Array
+    lower_offset: Array = None
 
 
 def hinges(lower, upper, cap=None) -> Hinges:
@@ -203,12 +203,12 @@ class _Columns:
     """What replacing the units of one block takes, in one precision; all but `weights` (batch, rows, 1) or (batch, 1,
     rows)."""
 
-    weights: object
-    constant: object
-    lower_slope: object
-    rise: object
-    lower_offset: object
-    offset_rise: object
+    weights: Array
+    constant: Array
+    lower_slope: Array
+    rise: Array
+    lower_offset: Array
+    offset_rise: Array
 
     @staticmethod
     def of(block: Block, hinge: Hinges, dtype: str) -> "_Columns":

@@ -86,7 +86,8 @@ def _gpu() -> str:
     if not torch.cuda.is_available():
         return "none that torch can use (everything runs on the CPU)"
     found = [torch.cuda.get_device_properties(k) for k in range(torch.cuda.device_count())]
-    return ", ".join(f"{one.name}, {one.total_memory / GIB:.0f} GB" for one in found)
+    names = ", ".join(f"{one.name}, {one.total_memory / GIB:.0f} GB" for one in found)
+    return f"{names} (not used: everything runs on the CPU)"
 
 
 def _checked(session: Session, check: Callable[[], str]) -> str:

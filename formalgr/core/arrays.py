@@ -6,12 +6,16 @@ float64 are exact unless float32 is asked for, which only guides).
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 
 from formalgr.core import exact
 from formalgr.core.errors import MissingDependency
+
+Array: TypeAlias = Any
+"""An array of numpy, of torch or of exact rationals; no type of Python's says that."""
 
 
 def namespace(array):

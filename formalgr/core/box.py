@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from formalgr.core.arrays import Arrays, namespace, to_numpy
+from formalgr.core.arrays import Array, Arrays, namespace, to_numpy
 from formalgr.core.linear import AffineForm, Interval, LinearForm, check_bounds
 from formalgr.core.region import Region
 from formalgr.core.rounding import (
@@ -31,8 +31,8 @@ class Box(Region):
     Raises ValueError on different shapes, NaN, infinite bounds or lower > upper.
     """
 
-    lower: object
-    upper: object
+    lower: Array
+    upper: Array
 
     def __post_init__(self):
         xp = namespace(self.lower)

@@ -11,7 +11,7 @@ the order of the network, so that each depends on the inputs z and on earlier sy
 
 from dataclasses import dataclass, field
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.rounding import NEGLIGIBLE, dtype_name
 
 
@@ -24,10 +24,10 @@ class Block:
     0 . (z, y) - 1, so that their symbol is 0.
     """
 
-    weights: object
-    constant: object
-    radius: object
-    cap: object = None
+    weights: Array
+    constant: Array
+    radius: Array
+    cap: Array = None
 
     @property
     def rows(self) -> int:
@@ -61,7 +61,7 @@ class FoldedSystem:
     inputs: int
     blocks: tuple[Block, ...]
     outputs: Block | None
-    reach: object
+    reach: Array
     sizes: tuple = field(default=())
 
     @property

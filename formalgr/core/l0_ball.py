@@ -9,7 +9,7 @@ gains: its minimum is that over the convex hull of this set, and costs a partial
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.box import Box
 from formalgr.core.linear import AffineForm, Interval, LinearForm, check_bounds
 from formalgr.core.region import Region
@@ -31,10 +31,10 @@ class L0Ball(Region):
     """
 
     box: Box
-    base: object
-    parts: object
+    base: Array
+    parts: Array
     budgets: tuple[int, ...]
-    coordinates: object
+    coordinates: Array
 
     def __post_init__(self):
         xp = namespace(self.base)

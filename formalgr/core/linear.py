@@ -6,7 +6,7 @@ In: arrays of one namespace. Out: Interval, AffineForm, LinearForm. Trust: sound
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.errors import NumericalError
 from formalgr.core.rounding import NEGLIGIBLE, STEP_SLACK, dtype_name, gamma, underflow
 
@@ -15,8 +15,8 @@ from formalgr.core.rounding import NEGLIGIBLE, STEP_SLACK, dtype_name, gamma, un
 class Interval:
     """Sound box around the values of a node: lower <= value <= upper, both (batch, *node)."""
 
-    lower: object
-    upper: object
+    lower: Array
+    upper: Array
 
     @property
     def magnitude(self):
@@ -65,9 +65,9 @@ class AffineForm:
     generators (batch, p, *node), center and radius (batch, *node).
     """
 
-    generators: object
-    center: object
-    radius: object
+    generators: Array
+    center: Array
+    radius: Array
 
     @property
     def spread(self):
@@ -95,8 +95,8 @@ class Pulled:
     """
 
     coefficients: tuple
-    weighted: object = None
-    magnitudes: object = None
+    weighted: Array = None
+    magnitudes: Array = None
     terms: int = 0
 
 
@@ -109,9 +109,9 @@ class Sums:
     makes is one summand.
     """
 
-    size: object
+    size: Array
     roundings: int
-    peak: object
+    peak: Array
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Drift:
     """
 
     pull: Callable
-    own: object
+    own: Array
     spread: Callable
     terms: int
     sums: Sums | None = None
@@ -137,9 +137,9 @@ class LinearForm:
     coefficients (batch, rows, *node), constant and error (batch, rows); error >= 0.
     """
 
-    coefficients: object
-    constant: object
-    error: object
+    coefficients: Array
+    constant: Array
+    error: Array
 
     def flat(self):
         """Coefficients as (batch, rows, units)."""

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from formalgr.core.arrays import Array
 from formalgr.core.box import Box
 from formalgr.core.exact import balls
 from formalgr.core.rounding import nearest_down, nearest_up
@@ -26,8 +27,8 @@ HALF_WIDTH = 8
 class Mass:
     """lower <= probability <= upper; arrays (batch,) of float64, or two numbers."""
 
-    lower: object
-    upper: object
+    lower: Array
+    upper: Array
 
     def total(self) -> "Mass":
         """The mass of the boxes together, where no two of them overlap by more than their faces."""

@@ -7,7 +7,7 @@ offsets of the chosen slopes are what is proven.
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.rounding import NEGLIGIBLE, SLACK, SMALLEST_NORMAL, dtype_name, gamma, underflow
 from formalgr.operators.base import Operator, Shape, in_float32_range
@@ -17,10 +17,10 @@ from formalgr.operators.base import Operator, Shape, in_float32_range
 class Lines:
     """lower_slope x + lower_offset <= f(x) <= upper_slope x + upper_offset over a box; all (batch, *node)."""
 
-    lower_slope: object
-    lower_offset: object
-    upper_slope: object
-    upper_offset: object
+    lower_slope: Array
+    lower_offset: Array
+    upper_slope: Array
+    upper_offset: Array
 
 
 class Activation(Operator):

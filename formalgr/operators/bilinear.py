@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.linear import AffineForm, Drift, Interval, Pulled, Sums
 from formalgr.core.program import Sense
 from formalgr.core.rounding import (
@@ -46,9 +46,9 @@ from formalgr.operators.reshape import Expand, Reshape
 class Plane:
     """left x + right y + offset, a bound of x y over a box from one side; all (batch, *node)."""
 
-    left: object
-    right: object
-    offset: object
+    left: Array
+    right: Array
+    offset: Array
 
     def chosen(self, other: "Plane", mask) -> "Plane":
         """The other plane where the mask says so."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from formalgr.core.errors import InputError
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> Path:
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, then put it in place; on any error the old file stays as it was.
 
     Missing folders are made. Raises InputError when the place cannot be written or the disk is full.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from formalgr.core import arrays as arrays_of
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.local import Local
 from formalgr.operators.base import Shape
 from formalgr.operators.linear_map import LinearMap
@@ -79,7 +79,7 @@ class DensePart(Part):
     """Whole nodes: values (batch, count, *node)."""
 
     start: int
-    values: object
+    values: Array
 
     @property
     def count(self) -> int:

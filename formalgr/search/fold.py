@@ -14,7 +14,7 @@ import numpy as np
 from formalgr.bounds.base import Rows
 from formalgr.bounds.folded import WIDE, Backward
 from formalgr.core import arrays as arrays_of
-from formalgr.core.arrays import namespace
+from formalgr.core.arrays import Array, namespace
 from formalgr.core.box import Box
 from formalgr.core.budget import Budget
 from formalgr.core.folded import Block, FoldedSystem, floor_of, size_of
@@ -86,9 +86,9 @@ class _Value:
     """
 
     columns: Columns
-    constant: object
-    radius: object
-    size: object = None
+    constant: Array
+    radius: Array
+    size: Array = None
 
 
 class _Folder:

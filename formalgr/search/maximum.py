@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from formalgr.core import arrays as arrays_of
-from formalgr.core.arrays import namespace, to_numpy
+from formalgr.core.arrays import Array, namespace, to_numpy
 from formalgr.core.folded import Block, size_of
 from formalgr.core.rounding import SLACK, gamma, underflow
 from formalgr.operators.pooling import MaxPool
@@ -36,7 +36,7 @@ class _Windows:
 
     outputs: np.ndarray
     rivals: np.ndarray
-    extra: object
+    extra: Array
 
 
 class _Race:
