@@ -8,7 +8,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from formalgr.core.errors import InputError, UsageError
@@ -63,6 +63,8 @@ def read_study_file(path: str | Path) -> StudyFile:
         raise InputError(f"{path}: no such file (a study in TOML)") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from None
+    except InvalidOperation:
+        raise InputError(f"{path}: not a TOML file (a number has an exponent of more than 18 digits)") from None
     for key in values:
         if key not in KEYS:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key, KEYS)} (keys: {', '.join(KEYS)})")

@@ -178,10 +178,14 @@ def between_notes(text: str) -> tuple[str, ...]:
     changed = []
     for word in text.replace("->", ",").replace(";", ",").replace(":", ",").split(","):
         try:
-            exact, stored = Decimal(word.strip()), _stored(word)
-        except (InvalidOperation, ValueError):
+            stored = _stored(word)
+        except ValueError:
             continue
-        if Decimal(stored) != exact:
+        try:
+            same = Decimal(word.strip()) == Decimal(stored)
+        except InvalidOperation:  # an exponent that no Decimal holds, and no float32
+            same = False
+        if not same:
             changed.append(f"{word.strip()} as {stored:.17g}")
     return (f"between: numbers are stored as float32: {', '.join(changed)}",) if changed else ()
 

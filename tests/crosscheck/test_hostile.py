@@ -238,6 +238,7 @@ def test_numbers_that_would_fill_the_memory_are_none(text, tmp_path, capsys):
         ("alpha = 1" + "0" * 400, "alpha must be a number"),
         ("x = " + "[" * 3000, "not a TOML file"),
         ('prior = "uniform:0,1e999999999"', "the prior must be"),
+        ("alpha = 1e-" + "3" * 40, "an exponent of more than 18 digits"),
     ],
 )
 def test_studies_that_never_ended(tmp_path, capsys, monkeypatch, line, said):

@@ -222,6 +222,7 @@ def test_decimals_are_stored_as_float32_and_said_so():
     (note,) = between_notes("mean:0.1307; std:0.5; clip:-1,1e-3")
     assert "0.1307 as 0.1307000" in note and "1e-3 as 0.0010000000" in note and "0.5 as" not in note
     assert between_notes("range:-1,1->0,1; reshape:1,1,28,28") == ()
+    assert between_notes("clip:0,1e-" + "3" * 40)[0].endswith(" as 0")  # an exponent that no Decimal holds
 
 
 @pytest.mark.parametrize(("text", "said"), [
