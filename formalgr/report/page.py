@@ -42,7 +42,9 @@ img.pixels { width: 84px; height: 84px; image-rendering: pixelated; }
 .pair table { margin: 0; } .pair td { border: 0; text-align: left; font-size: 11px; padding: 0 .3rem 0 0; }
 .pair { border: 1px solid var(--line); padding: .5rem; margin: 0; font-size: 12px; }
 @media print { body { max-width: none; margin: 0; } h2 { break-before: page; } }
-@media print { figure, tr, svg { break-inside: avoid; } }
+@media print { figure, tr, svg { break-inside: avoid; } table { font-size: 80%; overflow: visible; } }
+@media print { td { overflow-wrap: anywhere; } th, td { padding: .2rem .35rem; } }
+@media print { details::details-content { content-visibility: visible; block-size: auto; } }
 """
 
 
