@@ -80,16 +80,20 @@ def median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
+def commit() -> str:
+    """The commit that is checked out, "-dirty" where files differ from it."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def document(module: str, **parts) -> dict:
     """A result with its provenance: date, command, commit, machine and versions, then `parts`."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]  # no folders of a machine
     return {
         "schema": "formalgr.benchmark/1",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", "-m", module, *words]),
-        "commit": commit,
+        "commit": commit(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),
         "versions": {name: version(name) for name in ("formalgr", "numpy", "onnxruntime", "highspy", "python-flint")},

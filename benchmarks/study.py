@@ -3,7 +3,7 @@
     python -m benchmarks.study --data DATA --out DIR [--networks DIR] [--scale 1.0] [--limit 3600]
 
 Every piece is a `formalgr` command with a folder of its own in DIR; pieces that are there already, made by the same
-command, are kept. Networks that are not shipped are taken from --networks; pieces without theirs are left out, by name.
+command from the same networks, are kept with their commit. Networks that are not shipped are taken from --networks; pieces without theirs are left out, by name.
 Writes benchmarks/results/study-SET.json, docs/results.md and its pictures. --scale 0.1 takes a tenth of the samples
 for attacks, balls and frontiers.
 """
@@ -17,8 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring import RESULTS, ROOT, Stopwatch, document, write
+from benchmarks.measuring import RESULTS, ROOT, Stopwatch, commit, document, write
 from benchmarks.study_page import page, pictures
+from networks.training.manifest import sha256
 
 SETS = ("mnist", "fashion_mnist")
 EIGHT = ("c_standard_small", "c_standard_medium", "c_standard_large", "c_augmented_small", "c_augmented_medium",
@@ -66,7 +67,7 @@ class Makers:
 
     prefix: str
     one: str
-    between: str
+    between: str | None
     forgotten: str
     table: tuple[str, str]
     halves: str
@@ -76,7 +77,7 @@ class Makers:
 PAPER = Makers("gan ", "gan_8", "range:-1,1->0,1", "none", ("gan_{class}", "gan_augmented_{class}"), "gan_half", 100)
 """The paper's own: pictures in [-1, 1], its sizes."""
 
-CLIPPED = Makers("", "g_8_full", "none", "range:0,1->-1,1", ("g_{class}", "g_augmented_{class}"), "half", 500)
+CLIPPED = Makers("", "g_8_full", None, "range:0,1->-1,1", ("g_{class}", "g_augmented_{class}"), "half", 500)
 """Pictures in [0, 1], piecewise linear; the table's are smaller."""
 
 
@@ -110,7 +111,7 @@ def _of_one(networks: Networks, makers: Makers, scale: float) -> list[Piece]:
     if makers is CLIPPED and not one.is_file():
         one = networks.file(f"g_{CLASS}")
     bare = ("--generator", str(one), "--classifier", str(small), "--class", CLASS)
-    model = (*bare, "--between", makers.between)
+    model = (*bare, "--between", makers.between) if makers.between else bare
     forgotten = (*bare, "--between", makers.forgotten)
     experiments = [
         ("correctness one", "A1", (*model, "-n", "10000")),
@@ -134,7 +135,7 @@ def _table(networks: Networks, makers: Makers, data: Path) -> Piece:
     words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), "-n", "5000"]
     words += [word for file in classifiers for word in ("--classifier", str(file))]
     words += [word for name, file in sets.items() for word in ("--generators", f"{name}={file}")]
-    words += [word for name in sets for word in ("--between", f"{name}={makers.between}")]
+    words += [word for name in sets if makers.between for word in ("--between", f"{name}={makers.between}")]
     needs = [Path(str(file).replace("{class}", CLASS)) for file in (networks.file(EIGHT[0]), *sets.values())]
     words += ["--certified-samples", str(makers.certified), "--epsilon", EPSILON]
     return Piece(f"{makers.prefix}table", "A10", tuple(words), tuple(needs))
@@ -149,12 +150,20 @@ def _dependence(networks: Networks, makers: Makers) -> Piece:
     )
 
 
-def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
+def kept_as_it_is(kept: dict, piece: Piece, networks: Networks) -> bool:
+    """Whether a record is of the same command on the same files, wherever they lay."""
+    if [*map(_relative, kept["words"])] != [*map(_relative, piece.words)]:
+        return False
+    files = {networks.file(Path(one["path"]).stem): one["sha256"] for one in kept["found"]["inputs"]}
+    return all(file.is_file() and sha256(file) == digest for file, digest in files.items())
+
+
+def run(piece: Piece, networks: Networks, folder: Path, seconds: float) -> dict | None:
     """The record of a piece, kept where it is there already; None when it was not finished in time."""
     place, record = folder / piece.name.replace(" ", "_"), folder / f"{piece.name.replace(' ', '_')}.json"
     if record.is_file():
         kept = json.loads(record.read_text(encoding="utf-8"))
-        if kept["words"] == list(piece.words):
+        if kept_as_it_is(kept, piece, networks):
             return kept
     command = [sys.executable, "-m", "formalgr", *piece.words, "--json", "--quiet", "--out", str(place)]
     with Stopwatch() as watch:
@@ -170,6 +179,7 @@ def run(piece: Piece, folder: Path, seconds: float) -> dict | None:
         "words": list(piece.words),
         "seconds": round(watch.seconds, 2),
         "cpu_seconds": round(watch.cpu_seconds, 2),
+        "commit": commit(),
         "found": found,
     }
     record.write_text(json.dumps(kept), encoding="utf-8")
@@ -183,7 +193,7 @@ def study(dataset: str, args: argparse.Namespace, ends: float) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     for piece in pieces(networks, args.data, args.scale):
         missing = [file.name for file in piece.needs if not file.is_file()]
-        kept = None if missing else run(piece, folder, ends - time.monotonic())
+        kept = None if missing else run(piece, networks, folder, ends - time.monotonic())
         if kept is None:
             left_out.append({"piece": piece.name, "why": f"no {', '.join(missing)}" if missing else "out of time"})
             print(f"{dataset:14} {piece.name:22} left out: {left_out[-1]['why']}", flush=True)

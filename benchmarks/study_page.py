@@ -96,13 +96,14 @@ def _head(documents: Mapping[str, dict]) -> str:
     first = next(iter(documents.values()))
     scale, machine = first["settings"]["scale"], first["machine"]
     rows = [row for document in documents.values() for row in document["rows"]]
+    commits = dict.fromkeys(f"`{row['commit'][:10]}`" for row in rows)
     spent = sum(row["seconds"] for row in rows), sum(row["cpu_seconds"] for row in rows)
     files = ", ".join(f"[{name}](../benchmarks/results/study-{name}.json)" for name in documents)
     size = "the full size" if scale == 1 else f"**a reduced size: attacks and proofs on {scale:g} times the samples**"
     return (
         f"Written by `python -m benchmarks.study` on {first['date'][:10]} ({size}; {machine['cores']} cores, "
-        f"{machine['processor']}, a busy machine: {spent[1]:.0f} CPU seconds, {spent[0]:.0f} s of wall clock; commit "
-        f"`{first['commit'][:10]}`). Seeds are 0. Bounds hold at confidence 99.9 % each. The numbers behind this page: "
+        f"{machine['processor']}, a busy machine: {spent[1]:.0f} CPU seconds, {spent[0]:.0f} s of wall clock; commits "
+        f"{', '.join(commits)}). Seeds are 0. Bounds hold at confidence 99.9 % each. The numbers behind this page: "
         f"{files}. Published: Fijalkow & Gupta 2019 (A), Raj (C5)."
     )
 
