@@ -132,6 +132,8 @@ def _of_one(networks: Networks, makers: Makers, scale: float) -> list[Piece]:
 def _table(networks: Networks, makers: Makers, data: Path) -> Piece:
     classifiers = [networks.file(name) for name in EIGHT if networks.file(name).is_file()]
     sets = dict(zip(("standard generator", "augmented generator"), map(networks.file, makers.table), strict=True))
+    if not networks.classes(makers.table[1]):
+        del sets["augmented generator"]
     words = ["experiment", "table", "--class", CLASS, "--dataset", networks.dataset, "--data", str(data), "-n", "5000"]
     words += [word for file in classifiers for word in ("--classifier", str(file))]
     words += [word for name, file in sets.items() for word in ("--generators", f"{name}={file}")]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from formalgr.cli import options
 from formalgr.cli.session import Session
-from formalgr.core.errors import UsageError
+from formalgr.core.errors import InputError, UsageError
 from formalgr.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def pictures_of(args: argparse.Namespace):
     if place is None:
         raise UsageError(f"no data for {args.dataset}: give --data PLACE or set FORMALGR_DATA to a folder of data sets")
     inside = [place / f"{args.dataset}.npz", place / args.dataset]
-    return read_pictures(next((one for one in inside if one.exists()), place))
+    found = next((one for one in inside if one.exists()), None)
+    if found is None and place.is_dir() and not any("-images" in one.name for one in place.iterdir()):
+        raise InputError(f"{place}: neither {args.dataset}.npz nor a folder {args.dataset} nor IDX files in it")
+    return read_pictures(found or place)
 
 
 def add_common_arguments(parser: options.Parser, name: str, samples: int, what: str = "samples per class") -> None:

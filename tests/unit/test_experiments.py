@@ -547,6 +547,8 @@ def test_a_classifier_can_be_named_and_only_one(capsys, tmp_path):
         (["correctness", "--class", "12"], "class index must be in [0, 9]"),
         (["confidence", "--grades", "missing.csv"], "missing.csv: cannot be read"),
         (["fgsm", "--data", "missing"], "missing: no such file or folder"),
+        (["fgsm", "--data", str(DIGITS), "--dataset", "mnist"], "neither mnist.npz nor a folder mnist nor IDX files"),
+        (["dependence", "--other", "half.onnx"], "--other half.onnx is one file"),
         (["outliers", "missing.toml"], "missing.toml"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -18,6 +18,7 @@ from formalgr.cli.experiment import (
     without,
 )
 from formalgr.cli.session import Session
+from formalgr.core.errors import UsageError
 
 DESCRIPTION = """
 Dependence on the generator (Fijalkow & Gupta 2019, section 4): two sets of generators, made by the same procedure from
@@ -65,7 +66,10 @@ def run(session: Session) -> int:
         session = replace(session, args=_with(given, generator=first, other=half_b))
     session, study = prepared(session, SAMPLES)
     args = session.args
-    second_session, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)
+    try:
+        _, other = prepared(replace(session, args=_with(args, generator=args.other, generators={})), SAMPLES)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--generator ", "--other ")) from None
     with watched(session) as display:
         both = sampled_alike([study, other], args.samples, args.seed, display)
     first, second = map(equally_many, both)
