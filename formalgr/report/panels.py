@@ -24,11 +24,15 @@ FRAME_MILLISECONDS = 80
 
 @dataclass(frozen=True)
 class Tile:
-    """One generator output (any shape) and what is written above it; `good` False writes it in red. None: empty."""
+    """One generator output (any shape) and what is written above it; `good` False writes it in red. None: empty.
+
+    `own_scale`: it is no picture like the others, and has a grey scale of its own.
+    """
 
     image: np.ndarray | None
     title: str = ""
     good: bool = True
+    own_scale: bool = False
 
 
 def grid(path: str | Path, tiles: Sequence[Tile], columns: int, title: str) -> Path:
@@ -46,8 +50,8 @@ def animation(path: str | Path, frames: Sequence[Sequence[Tile]], titles: Sequen
 
 
 def _scale(tiles: Sequence[Tile]) -> tuple[float, float]:
-    """The grey scale that all tiles share."""
-    shown = [np.ravel(tile.image) for tile in tiles if tile.image is not None]
+    """The grey scale that pictures share."""
+    shown = [np.ravel(tile.image) for tile in tiles if tile.image is not None and not tile.own_scale]
     return grey_range(np.concatenate(shown)) if shown else (0.0, 1.0)
 
 
@@ -55,7 +59,7 @@ def _painted(tiles: Sequence[Tile], columns: int, title: str, scale: tuple[float
     """The picture of a grid: the title, then rows of tiles with their titles above them."""
     from PIL import Image, ImageDraw, ImageFont
 
-    images = [None if tile.image is None else _pixels(tile.image, scale) for tile in tiles]
+    images = [None if tile.image is None else _pixels(tile, scale) for tile in tiles]
     sizes = [image.shape[:2] for image in images if image is not None]
     tall, wide = np.max(sizes, axis=0).tolist() if sizes else (TILE, TILE)
     columns = max(1, min(columns, len(tiles)))
@@ -73,9 +77,9 @@ def _painted(tiles: Sequence[Tile], columns: int, title: str, scale: tuple[float
     return canvas
 
 
-def _pixels(values: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """The image of a generator output, enlarged, as bytes (height, width) or (height, width, 3)."""
-    image, (low, high) = image_of(values), scale
+def _pixels(tile: Tile, scale: tuple[float, float]) -> np.ndarray:
+    """The image of a tile, enlarged, as bytes (height, width) or (height, width, 3)."""
+    image, (low, high) = image_of(tile.image), grey_range(tile.image) if tile.own_scale else scale
     times = max(1, -(-TILE // image.shape[0]))
     grey = np.clip((image - low) / (high - low), 0.0, 1.0)
     enlarged = np.repeat(np.repeat(grey, times, axis=0), times, axis=1)

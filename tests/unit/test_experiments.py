@@ -362,6 +362,16 @@ def test_nothing_wrong_is_said_and_drawn(capsys, tmp_path):
     assert {Path(path).name for path in document["pictures"]} == {"strip.png", "confidence.png"}
 
 
+def test_what_is_no_picture_has_its_own_grey_scale(tmp_path):
+    """Bounds of movement, >= 0, beside pictures in [-1, 1]: no movement is black."""
+    from PIL import Image
+
+    tiles = [Tile(np.linspace(-1.0, 1.0, 64)), Tile(np.zeros(64), own_scale=True), Tile(np.zeros(64))]
+    with Image.open(grid(tmp_path / "grid.png", tiles, 3, "")) as picture:
+        row = np.asarray(picture.convert("L"))[-20]
+    assert [row[5 + 89 * k + 40] for k in (1, 2)] == [0, 128]
+
+
 def test_a_film_has_all_its_frames(tmp_path):
     from PIL import Image
 

@@ -126,5 +126,6 @@ def _tiles(study, args, found) -> list:
         latents = study.prior(label).sample(args.seed, label, 0, min(SHOWN, args.samples))
         images = graph.evaluate(latents.astype(np.float64))
         for k, image in enumerate(images):
-            tiles += [Tile(image, f"class {label}, {radii[-1]}"), Tile(one.pixels[k], f"<= {one.upper[k]:.3f}")]
+            bound = Tile(one.pixels[k], f"<= {one.upper[k]:.3f}", own_scale=True)
+            tiles += [Tile(image, f"class {label}, {radii[-1]}"), bound]
     return tiles
