@@ -144,14 +144,18 @@ def reaches(
 ) -> tuple[Reach, ...]:
     """How far every point keeps its label, then its outputs within each epsilon. Raises as `cells` does.
 
-    Brackets of labels start from what the `decided` cells of the same network and options say.
+    Brackets of labels start from what the `decided` cells of the same network and options say, those of outputs from
+    what is proven for a smaller epsilon.
     """
     budget, found, values = budget or Budget(), [], _exact_outputs(network)
     asked = [(point, None, wrong_label(label, SIZE, "argmin")) for point, label in labels_of(network).items()]
-    for epsilon in options.epsilons:
+    for epsilon in sorted(options.epsilons):
         asked += [(point, epsilon, changed_outputs(row, epsilon)) for point, row in values.items()]
     for point, epsilon, unsafe in asked:
         known = _known([cell for cell in decided if cell.point == point and epsilon is None])
+        closer = [one.bracket for one in found if one.point == point and None not in (one.epsilon, epsilon)]
+        if closer and closer[-1].lower > 0:
+            known = Known(closer[-1].lower, closer[-1].guarantee)
         bracket = _bracket(network, POINTS[point], unsafe, options, (budget, known))
         least = UNPROVEN if unsafe.contains(values[point]) else Fraction(0)
         found.append(Reach(point, epsilon, replace(bracket, lower=max(bracket.lower, least))))

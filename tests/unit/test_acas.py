@@ -15,6 +15,7 @@ from formalgr.core.errors import InputError, ModelError, UsageError
 from formalgr.core.progress import silent
 from formalgr.core.seeds import named_generator
 from formalgr.core.verdict import Verdict
+from formalgr.experiments import acas
 from formalgr.experiments.acas import DELTAS, NORMALISED, POINTS, PUBLISHED, AcasOptions, cells, labels_of, reaches
 from formalgr.graph.network import load
 from formalgr.spec.robustness import changed_outputs, latent_ball, wrong_label
@@ -101,6 +102,25 @@ def test_confidence_brackets_hold_the_known_distance(tmp_path):
     for reach in reaches(network, AcasOptions(epsilons=(epsilon,), **FAST))[len(POINTS) :]:
         assert reach.epsilon == epsilon
         assert reach.bracket.lower < epsilon <= reach.bracket.upper < epsilon + Fraction(1, 1000)
+
+
+def test_what_holds_for_a_smaller_epsilon_holds_for_a_larger_one(small, monkeypatch):
+    """Whatever their order: later brackets start from earlier ones, and end no lower, without time of their own."""
+    network, asked, real = load(small), [], acas.radius_brackets
+
+    def once(*how, known):
+        asked.append(known[0].lower)
+        close = len(POINTS) < len(asked) <= 2 * len(POINTS)
+        return real(*how[:-1], how[-1] if close else Budget(0.0), known=known)
+
+    monkeypatch.setattr(acas, "radius_brackets", once)
+    epsilons = (Fraction(3), Fraction(1))
+    found = reaches(network, AcasOptions(epsilons=epsilons, **FAST))[len(POINTS) :]
+    close, wide = found[: len(POINTS)], found[len(POINTS) :]
+    assert [reach.epsilon for reach in (close[0], wide[0])] == sorted(epsilons)
+    for near, far, start in zip(close, wide, asked[2 * len(POINTS) :], strict=True):
+        assert near.bracket.lower > 0 and near.bracket.lower - Fraction(1, 10**15) <= start <= near.bracket.lower
+        assert far.bracket.lower >= near.bracket.lower - Fraction(1, 10**15)
 
 
 def test_the_command_prints_cells_and_writes_them(small, tmp_path, capsys):
