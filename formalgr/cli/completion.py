@@ -39,7 +39,7 @@ class Command:
     def choices(self) -> dict[str, list[str]]:
         """The values of options that take one of a few."""
         chosen = [action for action in self.actions if action.choices is not None]
-        return {name: list(map(str, action.choices)) for action in chosen for name in action.option_strings}
+        return {name: list(map(str, action.choices or ())) for action in chosen for name in action.option_strings}
 
 
 def add_arguments(parser: options.Parser) -> None:

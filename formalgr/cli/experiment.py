@@ -7,7 +7,7 @@ Imports nothing heavy; cli/experiments has one file an experiment.
 import argparse
 import importlib
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,7 +198,7 @@ class Findings:
     sentences: Sequence[str]
     body: dict
     sources: Sequence = ()
-    pictures: dict[str, Callable[[Path], object]] = field(default_factory=dict)
+    pictures: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
     word: str = "certified"
     left_out: Sequence[str] = ()
 

@@ -57,7 +57,7 @@ def studies_of(args: argparse.Namespace, paths: Sequence[Path]) -> tuple[argpars
 
     Raises UsageError where several files are given together with networks or classifiers, or differ in the claim.
     """
-    every = [completed(args, path) for path in paths or [None]]
+    every = [completed(args, path) for path in paths] or [completed(args, None)]
     if len(every) > 1:
         if any(getattr(args, name) is not None for name in ("generator", "classifier")):
             raise UsageError("several study files bring their networks themselves: no --generator, no --classifier")

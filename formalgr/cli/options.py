@@ -336,7 +336,7 @@ def add_job_options(parser: Parser) -> None:
     )
 
 
-def add_engine_option(parser: Parser) -> None:
+def add_engine_option(parser: argparse._ActionsContainer) -> None:
     """Where the workers are."""
     parser.add_argument(
         "--engine",

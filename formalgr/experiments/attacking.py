@@ -61,7 +61,8 @@ def attack_class(study: Study, label: int, hunt: Hunt, budget: Budget) -> ClassA
     if hunt.target is not None:
         unsafe = target_label(hunt.target, network.scores, study.label_rule)
     replayer, random = Replayer(network), named_generator(hunt.seed, f"attack {label}")
-    started, samples, wrong, tried, found = budget.elapsed, 0, 0, 0, []
+    started, samples, wrong, tried = budget.elapsed, 0, 0, 0
+    found: list[tuple[int, np.ndarray, bool | None]] = []
     for start in range(0, hunt.samples, BATCH):
         if budget.expired or len(found) >= hunt.pairs or label == hunt.target:
             break

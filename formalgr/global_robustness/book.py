@@ -86,8 +86,10 @@ class Book:
         self._report(f"class {unit.label}")
 
     def _report(self, note: str) -> None:
-        counts = (self._counts[verdict] for verdict in (Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN))
-        self._progress(Tick("samples", max(self._total, len(self.known)), *counts, note))
+        holds, violated, unknown = (
+            self._counts[verdict] for verdict in (Verdict.HOLDS, Verdict.VIOLATED, Verdict.UNKNOWN)
+        )
+        self._progress(Tick("samples", max(self._total, len(self.known)), holds, violated, unknown, note))
 
     def prefix(self, label: int, number: int) -> list[SampleRecord]:
         """Records of the first samples of a class, in order."""

@@ -118,7 +118,7 @@ class CertifyOptions:
         if self.sequential is None:
             object.__setattr__(self, "sequential", self.samples is None)
         if self.sequential and self.shard != WHOLE:
-            raise UsageError("a sequential run stops where all samples so far decide, which no shard knows; shards take -n N")
+            raise UsageError("a sequential run stops where all its samples decide: no shard knows; shards take -n N")
         check_engine(self.engine)
         if self.samples is None:
             object.__setattr__(self, "samples", MOST if self.sequential else SAMPLES)

@@ -67,7 +67,7 @@ class Range(Stage):
         rise, reach = self._spans
         ratio = rise / reach
         if ratio == 1.0:
-            scale = ()
+            scale: tuple[Operator, ...] = ()
         elif float(np.float32(ratio)) == ratio and ratio * reach == rise:
             scale = (MultiplyConstant(_one(ratio)),)
         else:

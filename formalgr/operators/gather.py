@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formalgr.core import arrays as arrays_of
-from formalgr.operators.base import NodeSpec, OnnxForm, Recipe, Shape
+from formalgr.operators.base import NodeSpec, OnnxForm, Operator, Recipe, Shape
 from formalgr.operators.linear_map import LinearMap
 from formalgr.operators.reshape import Reshape, Slice
 
@@ -68,7 +68,7 @@ def gather(spec: NodeSpec) -> Recipe:
     if len(indices) and np.all(steps > 0) and len(np.unique(steps)) <= 1:
         ranges = [(0, size, 1) for size in shape]
         ranges[axis] = (int(indices[0]), int(indices[-1]) + 1, int(steps[0]) if len(steps) else 1)
-        taken = Slice(tuple(ranges))
+        taken: Operator = Slice(tuple(ranges))
     else:
         taken = Gather(tuple(indices.tolist()), axis)
     return taken, Reshape((*shape[:axis], *given.shape, *shape[axis + 1 :]))

@@ -11,7 +11,7 @@ of n terms err by 2 LIBM + n units of 1 at most: `extra` counts them all.
 import numpy as np
 
 from formalgr.core.rounding import LIBM_ULPS
-from formalgr.operators.base import NodeSpec, Recipe, Steps
+from formalgr.operators.base import NodeSpec, Operator, Recipe, Steps
 from formalgr.operators.combine import Add, MultiplyConstant
 from formalgr.operators.exponential import Exponential, Logarithm
 from formalgr.operators.powers import Inverse
@@ -37,7 +37,7 @@ def softmax(spec: NodeSpec) -> Recipe:
     others = steps.then((Reshape((rest, 1, number)), Expand((rest, number, number))), moved)
     extra = 2 * LIBM_ULPS + 2 * number + 16
     if spec.op_type == "Softmax":
-        ends = (Inverse(extra),)
+        ends: tuple[Operator, ...] = (Inverse(extra),)
     else:
         ends = (Logarithm(extra), MultiplyConstant(np.array(-1.0, dtype=np.float64)))
     sums = (Exponential(), SumOver((2,), number), *ends, Reshape(tuple(shape[k] for k in order)))

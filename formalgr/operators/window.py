@@ -144,11 +144,12 @@ def read_window(spec, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> Wind
     pads = tuple(zip(flat[:rank], flat[rank:], strict=True))
     auto = spec.attribute("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        pads = []
+        same = []
         for size, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
             total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
             small, large = total // 2, total - total // 2
-            pads.append((small, large) if auto == "SAME_UPPER" else (large, small))
+            same.append((small, large) if auto == "SAME_UPPER" else (large, small))
+        pads = tuple(same)
     elif auto not in ("NOTSET", "VALID"):
         raise spec.refuse(f"auto_pad {auto} is not supported")
     elif auto == "VALID":

@@ -95,7 +95,7 @@ def _files(task: Task) -> Iterator[tuple[Path, Path]]:
                     shutil.copyfileobj(source, file)
                 place = target
             places.append(place)
-        yield tuple(places)
+        yield places[0], places[1]
 
 
 @contextmanager
