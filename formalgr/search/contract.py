@@ -18,10 +18,10 @@ def contract(
     """Boxes that still contain every point of the open polytopes, and which boxes hold none, (batch,) bool.
 
     box and all arrays are numpy float64. form: coefficients (batch, rows, inputs); lower (batch, rows): its minimum
-    over the whole box, rounded down; open_polytopes (batch, polytopes). Rows beyond those of the unsafe set are limits: <= 0
-    where unsafe points lie. For a row with minimum m < 0 and coefficient a > 0 on input i the row is positive beyond
-    lower_i - m / a, whatever the other inputs are; so the polytope lies before. Rows of a polytope intersect, polytopes
-    join.
+    over the whole box, rounded down; open_polytopes (batch, polytopes). Rows beyond those of the unsafe set are limits,
+    <= 0 where unsafe points lie. For a row with minimum m < 0 and coefficient a > 0 on input i the row is positive
+    beyond lower_i - m / a, whatever the other inputs are; so the polytope lies before. Rows of a polytope intersect,
+    polytopes join.
     """
     slope = form.flat()
     room = np.maximum(-lower, 0.0)[:, :, None] * (1.0 + gamma(8, "float64"))
