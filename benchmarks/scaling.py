@@ -5,7 +5,7 @@
 Parts: `strong` (a study on 1 and 2 workers), `units` (cost of a unit on each engine), `nodes` (Ray with one and two
 nodes on this machine, each by `ray start`), `ledger` (bytes and seconds of a record), `driver` (units per second with
 many simulated workers). Ray's parts are left out where it is not installed. Parts that are not asked for keep their
-rows in the file.
+rows in the file, with their commit.
 """
 
 import argparse
@@ -269,12 +269,14 @@ def main(argv: list[str] | None = None) -> int:
     before, rows, chosen = matmul_rate(), [], args.part or list(PARTS)
     for name in chosen:
         rows += [{**row, "load": round(os.getloadavg()[0], 1)} for row in PARTS[name](args)]
-    old = json.loads(args.out.read_text(encoding="utf-8"))["rows"] if args.out.exists() else []
-    rows = [row for row in old if row["part"] not in chosen] + rows
-    order = list(PARTS)
-    rows.sort(key=lambda row: order.index(row["part"]))
     rates = {"before": before, "after": matmul_rate()}
-    write(document("benchmarks.scaling", matmul_gflops=rates, rows=rows), args.out)
+    result = document("benchmarks.scaling", matmul_gflops=rates)
+    rows = [{**row, "commit": result["commit"]} for row in rows]
+    if args.out.exists():
+        old = json.loads(args.out.read_text(encoding="utf-8"))
+        rows += [{"commit": old["commit"], **row} for row in old["rows"] if row["part"] not in chosen]
+    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
+    write({**result, "rows": rows}, args.out)
     return 0
 
 
