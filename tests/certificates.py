@@ -64,8 +64,8 @@ def _box(question: Question) -> RationalBox:
 def _unsafe(question: Question, outputs: int) -> UnsafeSet:
     polytopes = []
     for rows in question.unsafe:
-        matrix = [[sum((a for j, a in row.terms if j == k), Fraction(0)) for k in range(outputs)] for row in rows]
-        ends = tuple(row.bound for row in rows), tuple(row.strict for row in rows)
+        matrix = [[sum((a for j, a in terms if j == k), Fraction(0)) for k in range(outputs)] for terms, *_ in rows]
+        ends = tuple(bound for _, bound, _ in rows), tuple(strict for *_, strict in rows)
         polytopes.append(Polytope(tuple(map(tuple, matrix)), *ends))
     return UnsafeSet(tuple(polytopes), outputs)
 
@@ -126,13 +126,13 @@ def _slopes(random, lines) -> None:
     """Slopes, most of them fit for their unit, are added to a leaf."""
     leaves = [line for line in lines if isinstance(line, list) and line[:1] == ["leaf"] and isinstance(line[-1], dict)]
     if leaves:
-        pair = random.integers(-(2**23), 2**25, size=2).tolist()
+        pair = random.integers(-(2**21), 2**24 + 2**21, size=2).tolist()
         leaf = leaves[int(random.integers(len(leaves)))]
         leaf[-1] = {**leaf[-1], "slopes": [[0, int(random.integers(4)), *pair]]}
 
 
 def _replace(random, lines) -> None:
-    nodes = [["leaf", {}], ["split", 0], ["phase", 0, 0, 0], ["fold"], ["cut", [[0, 0, 0, 0]], {}], ["nothing"], 7]
+    nodes = [["leaf", {}], ["split", 0], ["phase", 0, 0], ["fold"], ["cut", [[0, 0, 0, 0]], {}], ["nothing"], 7]
     lines[int(random.integers(len(lines)))] = nodes[int(random.integers(len(nodes)))]
 
 

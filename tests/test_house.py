@@ -85,6 +85,11 @@ def test_the_checker_shares_nothing_with_what_it_checks(path):
         assert name.split(".")[0] in {*sys.stdlib_module_names, "formalgr", "numpy", "onnx", "flint"}
 
 
+def test_the_checker_can_be_read_in_an_afternoon():
+    files = (ROOT / "verify" / "checker").rglob("*.py")
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) < 900
+
+
 def test_every_package_has_a_rank():
     assert {_package(path) for path in FILES} <= set(RANKS)
 

@@ -116,7 +116,7 @@ def composed_models(study: Study, semantics: Semantics) -> dict[int, bytes]:
     for label in study.classes:
         models[label] = model_bytes(study.composed(label))
         try:
-            read(models[label], True)
+            read(models[label])
         except Unreadable as error:
             raise InputError(f"class {label} has no local certificates: {error}") from None
     return models

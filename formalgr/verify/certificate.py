@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from formalgr.core.budget import Budget
@@ -22,8 +23,8 @@ from formalgr.graph.onnx_file import read_bytes
 from formalgr.spec.query import Property, Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker import Checker, Rejected, Unreadable
-from formalgr.verify.checker.claim import SCHEMA, question
-from formalgr.verify.checker.proof import compares
+from formalgr.verify.checker.claim import SCHEMA
+from formalgr.verify.checker.network import Program
 from formalgr.verify.checker.reading import read
 from formalgr.verify.grow import Grower, GrowOptions, polytopes_of
 
@@ -61,8 +62,7 @@ class Certifier:
     def __init__(self, model: bytes, source: str | None = None, options: GrowOptions | None = None):
         self._options = options or GrowOptions()
         self._model, self._digest, self._source = model, hashlib.sha256(model).hexdigest(), source
-        self._growers: dict[tuple[UnsafeSet, bool, int], Grower] = {}
-        self._programs: dict[bool, tuple] = {}
+        self._growers: dict[tuple[UnsafeSet, int], Grower] = {}
         self._said: dict[UnsafeSet, str] = {}
 
     def holds(self, queries: Sequence[Query], budget: Budget | None = None) -> bytes | None:
@@ -108,21 +108,21 @@ class Certifier:
         groups: dict[UnsafeSet, list[int]] = {}
         for position, query in enumerate(queries):
             groups.setdefault(query.unsafe, []).append(position)
-        ordered = all(compares(question([[], [], polytopes_of(unsafe)], unsafe.outputs)) for unsafe in groups)
         proofs: list[list | None] = [None] * len(queries)
         for unsafe, positions in groups.items():
-            grown = self._grower(unsafe, ordered, bits).grow([queries[k] for k in positions], budget)
+            grown = self._grower(unsafe, bits).grow([queries[k] for k in positions], budget)
             for position, proof in zip(positions, grown, strict=True):
                 proofs[position] = proof
         return proofs
 
-    def _grower(self, unsafe: UnsafeSet, ordered: bool, bits: int) -> Grower:
-        if ordered not in self._programs:
-            self._programs[ordered] = read(self._model, ordered)
-        key = unsafe, ordered, bits
-        if key not in self._growers:
-            self._growers[key] = Grower(self._programs[ordered][0], unsafe, bits, self._options)
-        return self._growers[key]
+    def _grower(self, unsafe: UnsafeSet, bits: int) -> Grower:
+        if (unsafe, bits) not in self._growers:
+            self._growers[unsafe, bits] = Grower(self._program, unsafe, bits, self._options)
+        return self._growers[unsafe, bits]
+
+    @cached_property
+    def _program(self) -> Program:
+        return read(self._model)
 
     def _body(self, query: Query) -> str:
         """The question as JSON; what queries share is written once."""

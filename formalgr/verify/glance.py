@@ -10,13 +10,11 @@ the ranges of all units. Backward, rows are substituted between the two lines of
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 
 import numpy as np
 
-from formalgr.verify.checker.steps import Bend, Product
-from formalgr.verify.checker.walk import Program
-from formalgr.verify.shadow import Shadow, Tables, floats, lines_around, sizes, tables_of, values_at
+from formalgr.verify.checker.network import Program, Relu
+from formalgr.verify.shadow import Shadow, Taken, floats, lines_around, made_by, sizes
 
 LARGEST = 1 << 20
 """Entries of a matrix beyond which this look is not taken: windows are written out here."""
@@ -41,52 +39,47 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Bent:
-    """The functions of all units of an activation."""
+    """Relus of all elements of a value."""
 
     source: int
-    tables: Tables
 
     def cast(self, dtype) -> "_Bent":
-        parts = (part.astype(dtype) for part in (self.tables.kinks, self.tables.slopes, self.tables.intercepts))
-        return _Bent(self.source, Tables(*parts))
+        return self
 
 
 def _written_out(program: Program) -> list[_Affine | _Bent] | None:
-    """The steps, None where matrices would be too large."""
-    counts, steps = [program.inputs], []
+    """The steps, None where matrices would be too large. What a Relu takes is picked by a step of its own where it is
+    not one value as it stands."""
+    ends, numbers, steps = [program.inputs], [0], []
     for step in program.steps:
-        if isinstance(step, Bend):
-            counts.append(len(step.which))
-            steps.append(_Bent(step.source, tables_of(step, np.float64)))
-        else:
-            made = _affine(step, counts)
-            if made is None:
+        taken, bent = Taken.by(step.gather, ends), isinstance(step, Relu)
+        sources = tuple(numbers[k] for k in taken.places)
+        if not (bent and taken.whole and len(sources) == 1):
+            if taken.starts[-1] * made_by(step) > LARGEST:
                 return None
-            counts.append(made.matrix.shape[1])
-            steps.append(made)
+            steps.append(_affine(step, taken, sources))
+            sources = (len(steps),)
+        if bent:
+            steps.append(_Bent(*sources))
+        numbers.append(len(steps))
+        ends.append(ends[-1] + made_by(step))
     return steps
 
 
-def _affine(step, counts: list[int]) -> _Affine | None:
-    """The step as one matrix."""
-    starts = np.cumsum([0, *(counts[source] for source in step.sources)])
-    made = prod(np.shape(step.shift)) if isinstance(step, Product) else len(step.terms[0][0])
-    if starts[-1] * made > LARGEST:
-        return None
-    matrix = np.zeros((starts[-1] + 1, made), dtype=np.float64)  # the last row is what -1 in a gather means
-    if isinstance(step, Product):
-        parts = [floats(weights.entries, step.divisor) for weights in step.weights]
-        if step.gather is None:
-            matrix[:-1] = parts[0].T
-        else:
-            columns = np.arange(made).reshape(len(parts), len(parts[0]), -1)
-            for part, gather, column in zip(parts, step.gather, columns, strict=True):
-                np.add.at(matrix, (gather[None], column[:, None]), part[:, :, None])
+def _affine(step, taken: Taken, sources: tuple[int, ...]) -> _Affine:
+    """The step as one matrix; of a Relu, what picks its arguments."""
+    if isinstance(step, Relu):
+        weights, shift, index = np.ones((1, 1, 1), dtype=np.float64), 0.0 * step.gather, taken.index[None, None]
     else:
-        for index, factor in step.terms:
-            matrix[index, np.arange(made)] += floats(factor, step.divisor)
-    shift = np.broadcast_to(floats(step.shift, step.divisor), (made,))
-    return _Affine(step.sources, starts, matrix[:-1], np.abs(matrix[:-1]), shift)
+        weights, shift = floats(step.weights.entries, step.divisor), floats(step.shift, step.divisor)
+        index = taken.index
+    matrix = np.zeros((taken.starts[-1] + 1, made_by(step)), dtype=np.float64)  # the last row is what -1 means
+    if taken.whole:
+        matrix[:-1] = weights[0].T
+    else:
+        columns = np.arange(made_by(step)).reshape(*weights.shape[:2], -1)
+        np.add.at(matrix, (index[:, None], columns[:, :, None]), weights[..., None])
+    return _Affine(sources, taken.starts, matrix[:-1], np.abs(matrix[:-1]), shift)
 
 
 class Look:
@@ -146,7 +139,7 @@ def _forward(steps: list, middle: np.ndarray, reach: np.ndarray) -> list:
             made[:, 0] += step.shift
             value = made, radius @ step.magnitude
         else:
-            value, found = _bent(*values[step.source], step.tables)
+            value, found = _bent(*values[step.source])
         values.append(value)
         lines.append(found)
     return lines
@@ -165,9 +158,9 @@ def _backward(steps: list, lines: list) -> tuple[np.ndarray, np.ndarray]:
             back = (mine.reshape(-1, mine.shape[2]) @ step.matrix.T).reshape(*mine.shape[:2], -1)
             parts = zip(step.sources, np.split(back, step.starts[1:-1], axis=2), strict=True)
         else:
-            (below, low), (above, high) = found
+            below, above, offset = found
             up, down = np.maximum(mine, 0.0), np.minimum(mine, 0.0)
-            constant = constant + (np.matmul(up, low[:, :, None]) + np.matmul(down, high[:, :, None]))[:, :, 0]
+            constant = constant + np.matmul(down, offset[:, :, None])[:, :, 0]
             parts = [(step.source, up * below[:, None] + down * above[:, None])]
         for source, part in parts:
             rows[source] = rows[source] + part if source in rows else part
@@ -178,32 +171,21 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
-def _bent(forms: np.ndarray, radius: np.ndarray, tables: Tables) -> tuple:
-    """After an activation: (forms, radius) with the slope between the ends of each range; and the lines of its units,
-    (slope, offset) below and above."""
+def _bent(forms: np.ndarray, radius: np.ndarray) -> tuple:
+    """After relus: (forms, radius) with the slope between the ends of each range; and the lines of the units, slopes
+    below and above and the offset above."""
     ones = np.ones((1, forms.shape[1] - 1), dtype=forms.dtype)
     reach = np.matmul(ones, np.abs(forms[:, 1:]))[:, 0] + radius
     low, high = forms[:, 0] - reach, forms[:, 0] + reach
-    slope, offset = (np.broadcast_to(part[0], low.shape) for part in (tables.slopes, tables.intercepts))
-    bent = np.zeros(low.shape, dtype=bool)
-    for k, kink in enumerate(tables.kinks):
-        passed = low >= kink
-        slope = slope + passed * (tables.slopes[k + 1] - tables.slopes[k])
-        offset = offset + passed * (tables.intercepts[k + 1] - tables.intercepts[k])
-        bent |= ~passed & (high > kink)
-    bent = np.flatnonzero(bent)
-    chosen = Tables(*(part[:, bent % low.shape[1]] for part in (tables.kinks, tables.slopes, tables.intercepts)))
-    xs, ys = values_at(low.reshape(-1)[bent], high.reshape(-1)[bent], chosen)
-    lines = [[_with(whole, bent, part) for whole, part in zip((slope, offset), line, strict=True)]
-             for line in lines_around(xs, ys)]
-    chord = (ys[-1] - ys[0]) / (xs[-1] - xs[0])
-    rests = [y - chord * x for x, y in zip(xs, ys, strict=True)]
-    least, most = np.minimum.reduce(rests), np.maximum.reduce(rests)
-    slope, offset = _with(slope, bent, chord), _with(offset, bent, 0.5 * (least + most))
-    made, radius = forms * slope[:, None], radius * np.abs(slope)
-    made[:, 0] += offset
-    radius.reshape(-1)[bent] += 0.5 * (most - least)
-    return (made, radius), lines
+    open_ = np.flatnonzero((low < 0) & (high > 0))
+    low, high = low.reshape(-1), high.reshape(-1)
+    below, above, offset = lines_around(low[open_], high[open_])
+    on, none = (low >= 0).astype(forms.dtype).reshape(radius.shape), np.zeros_like(radius)
+    chord = high[open_] / (high[open_] - low[open_])
+    slope, half = _with(on, open_, chord), _with(none, open_, -0.5 * chord * low[open_])
+    made, radius = forms * slope[:, None], radius * slope + half
+    made[:, 0] += half
+    return (made, radius), (_with(on, open_, below), _with(on, open_, above), _with(none, open_, offset))
 
 
 def _with(whole: np.ndarray, places: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ closed by multipliers from a linear program.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -21,10 +20,10 @@ from formalgr.search.leaf import solve_leaf
 from formalgr.spec.query import Query
 from formalgr.spec.unsafe import UnsafeSet
 from formalgr.verify.checker.claim import Rejected, question
+from formalgr.verify.checker.network import Program
 from formalgr.verify.checker.proof import Part, Tree
-from formalgr.verify.checker.walk import Program
 from formalgr.verify.glance import looks_at
-from formalgr.verify.shadow import Shadow, Shadows, floats, number, sizes
+from formalgr.verify.shadow import OPEN, Shadow, Shadows, floats, number, sizes
 
 MARGIN = 1e-9
 """A row closes a part when its minimum is above this share of what its form sums up: floats differ from the checker's
@@ -52,10 +51,10 @@ class GrowOptions:
 
 @dataclass(frozen=True)
 class _Fold:
-    """The part where units were last eliminated: how many stayed, and the pieces (units, 2) of every activation."""
+    """The part where units were last eliminated: how many stayed, and the phases (units,) of every activation."""
 
     units: int
-    pieces: tuple[np.ndarray, ...]
+    phases: tuple[np.ndarray, ...]
 
 
 @dataclass
@@ -91,7 +90,7 @@ class Grower:
     def __init__(self, program: Program, unsafe: UnsafeSet, bits: int, options: GrowOptions):
         self._unsafe, self._bits, self._options = unsafe, bits, options
         self._tree = Tree(program, question([[], [], polytopes_of(unsafe)], unsafe.outputs), bits, iter(()))
-        self._whole = _Fold(sum(len(bend.which) for bend in self._tree.bends), ())
+        self._whole = _Fold(sum(len(relu.names) for relu in self._tree.relus), ())
         self._looks = looks_at(self._tree.program)
         self._faithful: bool | None = None
 
@@ -145,7 +144,7 @@ class Grower:
             node.units = int(found.units[k])
             if (near[j] or not np.any(still[j])) and self._closes(node.part, {}):
                 node.lines.append(["leaf", {}])
-            elif (node.part.allowed or not node.units) and self._mixed(node, k, box[j : j + 1], found, still[j]):
+            elif (node.part.phases or not node.units) and self._mixed(node, k, box[j : j + 1], found, still[j]):
                 continue
             elif near[j] and not node.units:
                 node.hopeless = True  # a tie for this many digits
@@ -168,7 +167,7 @@ class Grower:
     def _is_faithful(self, part: Part) -> bool:
         """Whether floats say of a region what the checker says: not where a network cancels its digits."""
         walk, forms = self._tree.walk(part, {})
-        exact = self._floats(walk.space.minima(forms))
+        exact = self._floats(walk.least(forms))
         with np.errstate(all="ignore"):
             box = self._box([part])
             found = self._shadow.bound(box.lower, box.upper)
@@ -201,29 +200,27 @@ class Grower:
         return floats(values, 1 << self._bits)
 
     def _splits(self, nodes: list[_Node]) -> dict[int, np.ndarray]:
-        """What folds and phase splits left of units, as Shadow.bound takes it."""
+        """What folds and phase splits say of units, as Shadow.bound takes it."""
         result: dict[int, np.ndarray] = {}
-        if any(node.fold.pieces for node in nodes):
-            for bend, everything in enumerate(self._everything):
-                known = [node.fold.pieces[bend] if node.fold.pieces else everything for node in nodes]
-                result[bend] = np.stack(known)
+        if any(node.fold.phases for node in nodes):
+            for relu, nothing in enumerate(self._nothing):
+                result[relu] = np.stack([node.fold.phases[relu] if node.fold.phases else nothing for node in nodes])
         for k, node in enumerate(nodes):
-            for (bend, unit), pieces in node.part.allowed.items():
-                if bend not in result:
-                    result[bend] = np.tile(self._everything[bend], (len(nodes), 1, 1))
-                result[bend][k, unit] = pieces
+            for (relu, unit), phase in node.part.phases.items():
+                if relu not in result:
+                    result[relu] = np.tile(self._nothing[relu], (len(nodes), 1))
+                result[relu][k, unit] = phase
         return result
 
     @cached_property
-    def _everything(self) -> list[np.ndarray]:
-        """All pieces (first, last) of the units of every activation, (units, 2)."""
-        most = [np.array([len(bend.tables[k].kinks) for k in bend.which.tolist()]) for bend in self._shadow.bends]
-        return [np.stack([0 * last, last], axis=1) for last in most]
+    def _nothing(self) -> list[np.ndarray]:
+        """Open phases of the units of every activation, (units,)."""
+        return [np.full(len(relu.names), OPEN) for relu in self._tree.relus]
 
     def _fold(self, node: _Node, found: Shadows, k: int) -> None:
         """Eliminate what is stable over the part, where that is much more than before."""
-        if node.units <= self._options.fold_units * node.fold.units and not node.part.allowed:
-            node.fold = _Fold(node.units, tuple(pieces[k] for pieces in found.pieces))
+        if node.units <= self._options.fold_units * node.fold.units and not node.part.phases:
+            node.fold = _Fold(node.units, tuple(phases[k] for phases in found.phases))
             node.lines.append(["fold"])
 
     def _into(self, node: _Node, line: list, parts: list[Part]) -> None:
@@ -266,40 +263,28 @@ class Grower:
         if node.units == 0:
             return False
         few = node.units <= self._options.phase_units
-        if few or node.part.allowed or len(node.part.low) > self._options.phase_inputs:
+        if few or node.part.phases or len(node.part.low) > self._options.phase_inputs:
             return True
         widths = (high - low for low, high in zip(node.part.low, node.part.high, strict=True))
         return all(now <= self._options.narrow * first for now, first in zip(widths, node.widths, strict=True))
 
     def _split_phase(self, node: _Node, k: int, found: Shadows, rows: np.ndarray) -> bool:
-        """Split the unit whose relaxation costs the open rows most, at the kink nearest to the middle of its range."""
+        """Split the unit whose relaxation costs the open rows most."""
         best, name = 0.0, None
         for block, part in zip(found.space.blocks, found.parts, strict=True):
             cost = np.abs(part[k] @ rows) * block.gap[k] * block.valid[k]
             if cost.size and np.max(cost) > best:
                 slot = int(np.argmax(cost))
-                best, name = float(cost[slot]), (block.bend, int(block.units[k, slot]))
-                middle = 0.5 * float(block.low[k, slot] + block.high[k, slot])
+                best, name = float(cost[slot]), (block.relu, int(block.units[k, slot]))
         if name is None:
             return False
-        kinks = self._kinks(name)
-        first, last = node.part.allowed.get(name, (0, len(kinks)))
-        kink = first + int(np.argmin([abs(x - middle) for x in kinks[first:last]]))
-        self._into(node, ["phase", *name, kink], self._tree.phases(node.part, [*name, kink]))
+        self._into(node, ["phase", *name], self._tree.phases(node.part, *name))
         return True
-
-    def _kinks(self, name: tuple[int, int]) -> list[float]:
-        step = self._shadow.bends[name[0]]
-        return [float(Fraction(int(x.numerator), int(x.denominator))) for x in step.tables[step.which[name[1]]].kinks]
 
     def _mixed(self, node: _Node, k: int, box: Box, found: Shadows, still) -> bool:
         """Close the part by multipliers of rows and of what phase splits say, where a linear program finds them."""
-        limits = []
-        for name, (first, last) in node.part.allowed.items():
-            kinks = self._kinks(name)
-            limits += [(*name, first - 1, -1.0, kinks[first - 1])] if first > 0 else []
-            limits += [(*name, last, 1.0, kinks[last])] if last < len(kinks) else []
-        extra = found.lower_forms(k, [(bend, unit, sign, kink) for bend, unit, _, sign, kink in limits])
+        limits = [(*name, -1.0 if phase else 1.0) for name, phase in node.part.phases.items()]
+        extra = found.lower_forms(k, limits)
         mix = []
         for polytope in np.nonzero(still)[0].tolist():
             mine = np.nonzero(self._unsafe.owners == polytope)[0]
@@ -310,7 +295,7 @@ class Grower:
                 return False
             times = [round(w) for w in (weights / np.max(weights) * 2.0**50).tolist()]
             chosen = [[row, t] for row, t in enumerate(times[: len(mine)]) if t]
-            held = [[*limit[:3], t] for limit, t in zip(limits, times[len(mine) :], strict=True) if t]
+            held = [[*limit[:2], t] for limit, t in zip(limits, times[len(mine) :], strict=True) if t]
             mix.append([polytope, chosen, held])
         if not self._closes(node.part, {"mix": mix}):
             return False

@@ -11,38 +11,29 @@ from fractions import Fraction
 import numpy as np
 
 from formalgr.search.reduce import padded_indices
-from formalgr.verify.checker.steps import SLOPE_BITS, Bend, Blend, Product
-from formalgr.verify.checker.walk import Program
+from formalgr.verify.checker.network import Affine, Program, Relu
+from formalgr.verify.checker.walk import ONE
+
+OPEN = -1
+"""The phase of a unit that may be on or off."""
 
 TIE = 1e-6
-"""A kink so near to the middle of a range, relative to its width, may lie on either side of it for the checker."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Kinks (k, n), slopes and intercepts (k + 1, n) of the units of a Bend, missing kinks at infinity."""
-
-    kinks: np.ndarray
-    slopes: np.ndarray
-    intercepts: np.ndarray
+"""When 0 is so near to the middle of a range, relative to its width, the checker may see it on either side."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Open units `units` (boxes, count; padding where not valid) of activation `bend` as symbols from `start` on.
+    """Open units `units` (boxes, count; padding where not valid) of activation `relu` as symbols from `start` on.
 
-    They lie between forms of earlier symbols (boxes, start, count); `low`, `high`: ranges of their arguments; gap: how
-    far the forms are apart in the middle.
+    They lie between forms of earlier symbols (boxes, start, count); gap: how far these are apart in the middle.
     """
 
     start: int
     below: np.ndarray
     above: np.ndarray
-    bend: int
+    relu: int
     units: np.ndarray
     valid: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
     gap: np.ndarray
 
 
@@ -51,8 +42,8 @@ class Shadows:
     """Per box: forms (boxes, rows, 1 + inputs) below the rows, their minima (boxes, rows), open units (boxes,).
 
     parts: per block the coefficients (boxes, count, rows) with which its units were replaced. arguments: per activation
-    the forms of its arguments; pieces: which (first, last) each unit may lie on, (boxes, units, 2). tied (boxes,):
-    rounding decides which lines some unit is put between.
+    the forms of its arguments; phases: of its units, (boxes, units), 1 for on, 0 for off, OPEN. tied (boxes,): rounding
+    decides which lines some unit is put between.
     """
 
     forms: np.ndarray
@@ -61,17 +52,50 @@ class Shadows:
     parts: list
     space: "_Space"
     arguments: list
-    pieces: list
+    phases: list
     tied: np.ndarray
 
-    def lower_forms(self, box: int, rows: list[tuple[int, int, float, float]]) -> np.ndarray:
-        """Forms of the inputs (rows, 1 + inputs) below sign * (argument - kink) for (activation, unit, sign, kink)."""
+    def lower_forms(self, box: int, rows: list[tuple[int, int, float]]) -> np.ndarray:
+        """Forms of the inputs (rows, 1 + inputs) below sign * argument for (activation, unit, sign)."""
         made = np.zeros((1, self.space.low.shape[1], len(rows)), dtype=self.forms.dtype)
-        for k, (bend, unit, sign, kink) in enumerate(rows):
-            argument = self.arguments[bend][box, :, unit]
+        for k, (relu, unit, sign) in enumerate(rows):
+            argument = self.arguments[relu][box, :, unit]
             made[0, : len(argument), k] = sign * argument
-            made[0, 0, k] -= sign * kink
         return self.space.lower_forms(made, slice(box, box + 1))[0][0].T
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Where a step finds its elements: `index` into the values `places`, one after the other and then a zero.
+
+    starts: where these values start among their elements, and end; whole: all of them are taken, in order.
+    """
+
+    places: range
+    index: np.ndarray
+    starts: np.ndarray
+    whole: bool
+
+    @staticmethod
+    def by(gather: np.ndarray, ends: list[int]) -> "Taken":
+        """How elements are found where value k ends before element ends[k]."""
+        starts = np.array([0, *ends])
+        used = np.min(gather[gather >= 0], initial=ends[-1] - 1), np.max(gather, initial=0)
+        first, last = np.searchsorted(starts, used, side="right") - 1
+        index = np.where(gather < 0, -1, gather - starts[first])
+        starts = starts[first : last + 2] - starts[first]
+        plain = index.ndim == 1 or index.shape[::2] == (1, 1)
+        whole = plain and np.array_equal(index.reshape(-1), np.arange(starts[-1]))
+        return Taken(range(first, last + 1), index, starts, whole)
+
+    def of(self, values: list[np.ndarray]) -> np.ndarray:
+        """The values in which the elements lie, (boxes, symbols, elements)."""
+        parts = [values[k] for k in self.places]
+        if self.whole and len(parts) == 1:
+            return parts[0]
+        width = max(part.shape[1] for part in parts)
+        zero = np.zeros((len(parts[0]), width, int(not self.whole)), dtype=parts[0].dtype)
+        return np.concatenate([*(_wide(part, width) for part in parts), zero], axis=2)
 
 
 class Shadow:
@@ -79,25 +103,34 @@ class Shadow:
 
     def __init__(self, program: Program, dtype=np.float64):
         self.inputs, self._dtype = program.inputs, dtype
-        self._steps = [_float_step(step, dtype) for step in program.steps]
-        self.bends = [step for step in program.steps if isinstance(step, Bend)]
+        ends, self._steps = [program.inputs], []
+        for step in program.steps:
+            taken = Taken.by(step.gather, ends)
+            self._steps.append(taken if isinstance(step, Relu) else _affine(step, taken, dtype))
+            ends.append(ends[-1] + made_by(step))
 
-    def bound(self, low: np.ndarray, high: np.ndarray, allowed: dict[int, np.ndarray] | None = None) -> Shadows:
-        """low, high (boxes, inputs); allowed: number of a Bend -> first and last pieces (boxes, units, 2)."""
+    def bound(self, low: np.ndarray, high: np.ndarray, known: dict[int, np.ndarray] | None = None) -> Shadows:
+        """low, high (boxes, inputs); known: number of a Relu -> phases (boxes, units)."""
         space = _Space(low.astype(self._dtype), high.astype(self._dtype))
         boxes = len(low)
         identity = np.tile(np.eye(self.inputs + 1, self.inputs, -1, dtype=self._dtype), (boxes, 1, 1))
-        values, arguments, pieces = [identity], [], []
+        values, arguments, phases = [identity], [], []
         for step in self._steps:
-            if isinstance(step, tuple):
-                arguments.append(values[step[0].source])
-                values.append(_bend(arguments[-1], step[1], space, pieces, allowed or {}))
+            if isinstance(step, Taken):
+                rows = step.of(values)
+                arguments.append(rows if step.whole else rows[:, :, step.index])
+                values.append(_relu(arguments[-1], space, phases, known or {}))
             else:
                 values.append(step(values))
-        forms, parts = space.lower_forms(values[-1])
+        forms, parts = space.lower_forms(values[-1])  # the last step makes the outputs
         units = sum((block.valid.sum(axis=1) for block in space.blocks), np.zeros(boxes, dtype=np.int64))
         rows = np.swapaxes(forms, 1, 2)
-        return Shadows(rows, space.minima(forms), units, parts, space, arguments, pieces, space.tied)
+        return Shadows(rows, space.minima(forms), units, parts, space, arguments, phases, space.tied)
+
+
+def made_by(step: Affine | Relu) -> int:
+    """How many elements a step makes."""
+    return len(step.gather if isinstance(step, Relu) else step.shift)
 
 
 def sizes(forms: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -116,56 +149,12 @@ def floats(values, divisor: int) -> np.ndarray:
         return np.array(flat, dtype=np.float64).reshape(whole.shape)
 
 
-def tables_of(step: Bend, dtype) -> Tables:
-    """The functions of all units of an activation."""
-    count = max(len(table.kinks) for table in step.tables)
-    kinks = np.full((count, len(step.tables)), np.inf, dtype=np.float64)
-    slopes, intercepts = np.zeros((2, count + 1, len(step.tables)), dtype=np.float64)
-    for index, table in enumerate(step.tables):
-        pad = count - len(table.kinks)
-        kinks[: len(table.kinks), index] = [number(x) for x in table.kinks]
-        slopes[:, index] = [*map(number, table.slopes), *[0.0] * pad]
-        intercepts[:, index] = [*map(number, table.intercepts), *[0.0] * pad]
-    return Tables(*(part[:, step.which].astype(dtype) for part in (kinks, slopes, intercepts)))
-
-
-def values_at(low: np.ndarray, high: np.ndarray, tables: Tables) -> tuple[list, list]:
-    """Points x and f(x) of all units, (boxes, units) each: both ends of the ranges and the kinks between, in order."""
-    xs, ys = [low, *(np.clip(kink, low, high) for kink in tables.kinks), high], []
-    for x in xs:
-        y = tables.slopes[0] * x + tables.intercepts[0]
-        for kink, slope, intercept in zip(tables.kinks, tables.slopes[1:], tables.intercepts[1:], strict=True):
-            y = np.where(x > kink, slope * x + intercept, y)
-        ys.append(y)
-    return xs, ys
-
-
-def lines_around(xs: list, ys: list) -> tuple:
-    """(slope, offset) of the lines below and above the points: those of the hull edges over the middle of the range."""
-    low, middle = xs[0], 0.5 * (xs[0] + xs[-1])
-    best_low, best_high = (np.full(low.shape, end, dtype=low.dtype) for end in (np.inf, -np.inf))
-    slope_low, slope_high = np.zeros((2, *low.shape), dtype=low.dtype)
-    for k in range(len(xs)):
-        for j in range(k + 1, len(xs)):
-            width = xs[j] - xs[k]
-            spans = (xs[k] <= middle) & (middle <= xs[j]) & (width > 0.0)
-            slope = (ys[j] - ys[k]) / np.where(width > 0.0, width, 1.0)
-            at = ys[k] + slope * (middle - xs[k])
-            below, above = spans & (at < best_low), spans & (at > best_high)
-            best_low, slope_low = np.where(below, at, best_low), np.where(below, slope, slope_low)
-            best_high, slope_high = np.where(above, at, best_high), np.where(above, slope, slope_high)
-    scale = float(1 << SLOPE_BITS)
-    slope_low, slope_high = np.floor(slope_low * scale) / scale, np.floor(slope_high * scale) / scale
-    rest_low = np.minimum.reduce([y - slope_low * x for x, y in zip(xs, ys, strict=True)])
-    rest_high = np.maximum.reduce([y - slope_high * x for x, y in zip(xs, ys, strict=True)])
-    return (slope_low, rest_low), (slope_high, rest_high)
-
-
-def _joined(values: list[np.ndarray]) -> np.ndarray:
-    if len(values) == 1:
-        return values[0]
-    width = max(value.shape[1] for value in values)
-    return np.concatenate([_wide(value, width) for value in values], axis=2)
+def lines_around(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of relus between low < 0 and high > 0: slopes of the lines through 0 below them, slopes and offsets of the lines
+    above them."""
+    scale = low.dtype.type(ONE)
+    above = np.floor(high / (high - low) * scale) / scale
+    return (high > -low).astype(low.dtype), above, np.maximum(-above * low, (1 - above) * high)
 
 
 def _wide(rows: np.ndarray, width: int) -> np.ndarray:
@@ -178,15 +167,6 @@ def _wide(rows: np.ndarray, width: int) -> np.ndarray:
     return made
 
 
-def _float_step(step, dtype):
-    """A function of the values so far, or a Bend and its numbers."""
-    if isinstance(step, Bend):
-        return step, tables_of(step, dtype)
-    if isinstance(step, Blend):
-        return _blend(step, dtype)
-    return _product(step, dtype)
-
-
 def number(x) -> float:
     """A rational as the nearest float, the largest one where that overflows."""
     try:
@@ -195,33 +175,24 @@ def number(x) -> float:
         return float(np.copysign(np.finfo(np.float64).max, 1 if x > 0 else -1))
 
 
-def _blend(step: Blend, dtype):
-    terms = [(index, floats(factor, step.divisor).astype(dtype)) for index, factor in step.terms]
-    shift = floats(step.shift, step.divisor).astype(dtype)
-
-    def apply(values):
-        rows = _joined([values[k] for k in step.sources])
-        return _shifted(sum(rows[:, :, index] * factor for index, factor in terms), shift)
-
-    return apply
-
-
 def _shifted(rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
     rows[:, 0] += shift
     return rows
 
 
-def _product(step: Product, dtype):
-    matrices = np.stack([floats(matrix.entries, step.divisor).astype(dtype) for matrix in step.weights])
-    shift, gather = floats(step.shift, step.divisor).astype(dtype), step.gather
+def _affine(step: Affine, taken: "Taken", dtype):
+    """A function of the values so far."""
+    weights = floats(step.weights.entries, step.divisor).astype(dtype)
+    shift, made = floats(step.shift, step.divisor).astype(dtype), made_by(step)
 
     def apply(values):
-        rows = _joined([values[k] for k in step.sources])
-        if gather is None:
-            return _shifted(_times(rows, matrices[0].T), shift)
-        padded = np.concatenate([rows, np.zeros_like(rows[:, :, :1])], axis=2)
-        picked = padded[:, :, gather]  # (boxes, symbols, groups, terms, places)
-        return _shifted(np.matmul(matrices, picked).reshape(*rows.shape[:2], -1), shift)
+        rows = taken.of(values)  # (boxes, symbols, elements)
+        if taken.whole:
+            return _shifted(_times(rows, weights[0].T), shift)
+        picked = rows[:, :, taken.index]  # (boxes, symbols, groups, terms, places)
+        if weights.shape[1] == 1:
+            return _shifted((picked * weights[:, 0, :, None]).sum(axis=3).reshape(*rows.shape[:2], made), shift)
+        return _shifted(np.matmul(weights, picked).reshape(*rows.shape[:2], made), shift)
 
     return apply
 
@@ -266,49 +237,34 @@ class _Space:
         return self.ranges(forms)[0]
 
 
-def _bend(rows: np.ndarray, data: Tables, space: _Space, found: list, splits: dict) -> np.ndarray:
+def _relu(rows: np.ndarray, space: _Space, found: list, splits: dict) -> np.ndarray:
     number = len(found)
-    allowed = splits.get(number)
     low, high = space.ranges(rows)
-    first, last = _pieces(data, low, high, allowed)
-    boxes = np.arange(len(rows))[:, None]
-    if space.blocks and np.any(first < last):
-        units, valid = padded_indices(first < last)
+    phases = _phases(low, high, splits.get(number))
+    if space.blocks and np.any(phases == OPEN):
+        units, valid = padded_indices(phases == OPEN)
         chosen = np.take_along_axis(rows, units[:, None], 2)
         least = space.minima(space.lower_forms(np.concatenate([chosen, -chosen], axis=2))[0])
         count = units.shape[1]
         which = np.nonzero(valid)
         place = which[0], units[which]
         low[place] = np.maximum(low[place], least[:, :count][which])
-        high[place] = np.maximum(low[place], np.minimum(high[place], -least[:, count:][which]))
-        first, last = _pieces(data, low, high, allowed)
-    if allowed is not None:
-        element = np.arange(low.shape[1])[None]
-        kinks = np.concatenate([0 * low[:1] - np.inf, data.kinks, 0 * low[:1] + np.inf])
-        low, high = np.maximum(low, kinks[first, element]), np.minimum(high, kinks[last + 1, element])
-        high = np.maximum(low, high)
-    open_ = first < last
-    found.append(np.stack([first, last], axis=2))
-    element = np.arange(low.shape[1])[None]
-    slope, intercept = data.slopes[first, element], data.intercepts[first, element]
-    made = _shifted(rows * slope[:, None], intercept)
-    units, valid = padded_indices(open_)
+        high[place] = np.minimum(high[place], -least[:, count:][which])
+        phases = _phases(low, high, splits.get(number))
+    found.append(phases)
+    made = rows * (phases == 1)[:, None]
+    units, valid = padded_indices(phases == OPEN)
     if units.shape[1] == 0:
         return made
     chosen = np.take_along_axis(rows, units[:, None], 2) * valid[:, None]
-    low, high = (np.where(valid, end[boxes, units], 0.0) for end in (low, high))
-    chosen_tables = Tables(*(part[:, units] for part in (data.kinks, data.slopes, data.intercepts)))
-    xs, ys = values_at(low, high, chosen_tables)
-    below, above = lines_around(xs, ys)
-    ends, middle = [], 0.5 * (low + high)
-    near = np.abs(chosen_tables.kinks - middle) <= TIE * (high - low)
-    space.tied |= np.any(near & valid, axis=(0, 2))
-    for slope, offset in (below, above):
-        ends.append(_shifted(chosen * slope[:, None], np.where(valid, offset, 0.0)))
-    start = space.low.shape[1]
-    gap = np.where(valid, (above[0] - below[0]) * middle + above[1] - below[1], 0.0)
-    block = Block(start, *(_wide(line, start) for line in ends), number, units, valid, low, high, gap)
-    space.open(block, *(np.where(valid, end.reduce(ys), 0.0) for end in (np.minimum, np.maximum)))
+    low, high = (np.where(valid, np.take_along_axis(end, units, 1), other) for end, other in ((low, -1.0), (high, 1.0)))
+    below, above, offset = lines_around(low, high)
+    space.tied |= np.any((np.abs(low + high) <= 2.0 * TIE * (high - low)) & valid, axis=1)
+    offset, start = np.where(valid, offset, 0.0), space.low.shape[1]
+    lines = (_wide(line, start) for line in (chosen * below[:, None], _shifted(chosen * above[:, None], offset)))
+    gap = np.where(valid, (above - below) * 0.5 * (low + high) + offset, 0.0)
+    block = Block(start, *lines, number, units, valid, gap)
+    space.open(block, 0.0 * high, np.where(valid, high, 0.0))
     made = _wide(made, space.low.shape[1])
     which, slot = np.nonzero(valid)
     made[which, :, units[which, slot]] = 0.0
@@ -316,14 +272,7 @@ def _bend(rows: np.ndarray, data: Tables, space: _Space, found: list, splits: di
     return made
 
 
-def _pieces(data: Tables, low, high, allowed) -> tuple[np.ndarray, np.ndarray]:
-    first = np.zeros(low.shape, dtype=np.int64)
-    last = np.zeros(low.shape, dtype=np.int64)
-    for kink in data.kinks:
-        first += low >= kink
-        last += high > kink
-    last = np.maximum(first, last)
-    if allowed is not None:
-        first = np.minimum(np.maximum(first, allowed[:, :, 0]), allowed[:, :, 1])
-        last = np.maximum(np.minimum(last, allowed[:, :, 1]), first)
-    return first, last
+def _phases(low: np.ndarray, high: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """Of units with arguments in these ranges, unless they are known."""
+    phases = np.where(low >= 0, 1, np.where(high <= 0, 0, OPEN))
+    return phases if known is None else np.where(known == OPEN, phases, known)

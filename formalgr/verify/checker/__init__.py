@@ -1,7 +1,4 @@
-"""An independent checker of certificates: own reading of ONNX, integers and rationals only, no other part of formalgr.
-
-In: certificate bytes, ONNX bytes. Out: what is proven, or why the certificate proves nothing. Trust: sound.
-"""
+"""An independent checker of certificates: own reading of ONNX, integers alone, no other part of formalgr."""
 
 from formalgr.verify.checker.claim import Rejected, Unreadable
 from formalgr.verify.checker.proof import Checker, Proven

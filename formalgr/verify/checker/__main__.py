@@ -6,12 +6,10 @@ In: two files. Out: what is proven, the exit code. Trust: sound.
 import gzip
 import sys
 import zlib
-from pathlib import Path
 
 from formalgr.verify.checker import Checker, Rejected, Unreadable
 
-LARGEST = (1 << 31) - 1
-"""Bytes of a model, a protocol buffer holds no more; no certificate is as large."""
+LARGEST = (1 << 31) - 1  # bytes of a model; what follows in a file is not read
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +18,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usage: python -m formalgr.verify.checker CERTIFICATE MODEL.onnx\n")
         return 2
     try:
-        proven = Checker(_bytes(argv[1], b"\x1f\x8b")).check(_bytes(argv[0]))
+        proven = Checker(_bytes(argv[1])).check(_bytes(argv[0]))
     except Rejected as error:
         sys.stderr.write(f"rejected: {error}\n")
         return 6
@@ -31,15 +29,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _bytes(name: str, packed: bytes | None = None) -> bytes:
-    """What a file holds, unpacked where it starts with `packed`."""
-    with Path(name).open("rb") as file:
-        start = file.read(2)
-        file.seek(0)
-        data = (gzip.open(file) if start == packed else file).read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise Unreadable(f"{name} holds more than {LARGEST} bytes")
-    return data
+def _bytes(name: str) -> bytes:
+    """What a file holds, unpacked where it is a gzip file."""
+    with open(name, "rb") as file:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        return (gzip.open(file) if packed else file).read(LARGEST)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Certificate files: one line of JSON that seals a compressed payload, and what the payload claims.
 
 In: bytes. Out: Claim, the lines of its proof. Trust: sound. Sizes are checked before anything is unpacked, numbers are
-integers and quotients of integers, and lines are read one by one: no file takes more memory than LONGEST allows.
+integers and quotients of integers, and lines are parsed one by one.
 """
 
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -12,10 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-SCHEMA = "formalgr.certificate/1"
-LARGEST, LONGEST = 1 << 30, 1 << 23
-"""Bytes of an unpacked payload, and of one line of it."""
-
+SCHEMA = "formalgr.certificate/2"
+LARGEST, LONGEST = 1 << 28, 1 << 23  # bytes of an unpacked payload, and of one line of it
 NUMBER = re.compile(r"-?[0-9]{1,2000}(/[1-9][0-9]{0,1999})?")
 DIGEST = re.compile("[0-9a-f]{64}")
 NAMES = ["model", "property", "bits", "outputs", "questions", "witness", "float32"]
@@ -30,30 +29,20 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
-    """terms . y <= bound, < where strict; terms are (output, coefficient)."""
-
-    terms: tuple[tuple[int, Fraction], ...]
-    bound: Fraction
-    strict: bool
-
-
-@dataclass(frozen=True)
 class Question:
-    """A closed box of inputs, and polytopes (rows of inequalities) of unsafe outputs."""
+    """A closed box of inputs, and polytopes of unsafe outputs: rows (terms, bound, strict), each saying that the sum of
+    coefficient * output over its terms (output, coefficient) is <= bound, < where strict."""
 
     low: tuple[Fraction, ...]
     high: tuple[Fraction, ...]
-    unsafe: tuple[tuple[Row, ...], ...]
+    unsafe: tuple[tuple[tuple, ...], ...]
 
 
 @dataclass(frozen=True)
 class Claim:
     """Without `witness`: no input of any question has an unsafe output; else the input (question, point) has one.
-
     model: SHA-256 of the ONNX file; source: that of the property file, if there was one; float32: whether onnxruntime
-    found the witness unsafe too (recorded, not checked).
-    """
+    found the witness unsafe too (recorded, not checked)."""
 
     model: str
     source: str | None
@@ -76,8 +65,8 @@ def fits(value, form, what: str):
     if isinstance(form, range):
         expect(type(value) is int and value in form, f"{what} is not a whole number within its limits")
     elif isinstance(form, re.Pattern):
-        said = "a number as p or p/q" if form is NUMBER else "a SHA-256"
-        expect(type(value) is str and form.fullmatch(value) is not None, f"{what} does not write {said}")
+        said = f"{what} does not write {'a number as p or p/q' if form is NUMBER else 'a SHA-256'}"
+        expect(type(value) is str and form.fullmatch(value) is not None, said)
     elif isinstance(form, type):
         expect(type(value) is form, f"{what} is not of type {form.__name__}")
     else:
@@ -90,20 +79,16 @@ def fits(value, form, what: str):
 
 
 def parsed(line: bytes):
-    """One line of JSON without floats, NaN or double keys."""
+    """One line of JSON without double keys."""
+    expect(len(line) <= LONGEST, "a line is too long")
     try:
-        return json.loads(line, parse_float=_refuse, parse_constant=_refuse, object_pairs_hook=_once)
+        return json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise Rejected(f"a line is not valid: {str(error)[:80]}") from None
 
 
-def _refuse(text: str):
-    raise ValueError(f"{text[:20]} is not a whole number")
-
-
 def _once(pairs: list) -> dict:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key is there twice")
+    expect(len({key for key, _ in pairs}) == len(pairs), "a key is there twice")
     return dict(pairs)
 
 
@@ -114,32 +99,22 @@ def opened(data: bytes) -> tuple[Claim, Iterator]:
     expect(type(seal) is dict and seal.get("schema") == SCHEMA, f"this is no certificate of version {SCHEMA}")
     right = {"schema": SCHEMA, "sha256": hashlib.sha256(payload).hexdigest(), "size": seal.get("size")}
     expect(json.dumps(right).encode() == first, "the seal does not fit the payload: the file was changed or damaged")
-    lines = map(parsed, _lines(payload, fits(seal["size"], range(1, LARGEST), "the size of the payload")))
-    return _claim(next(lines, None)), lines
-
-
-def _lines(payload: bytes, size: int) -> Iterator[bytes]:
-    """The lines of the payload, unpacked piece by piece."""
-    unpack, rest, waiting, total = zlib.decompressobj(), payload, b"", 0
-    while not unpack.eof:
-        try:
-            piece = unpack.decompress(rest, 1 << 20)
-        except zlib.error:
-            raise Rejected("the payload is damaged") from None
-        rest, total = unpack.unconsumed_tail, total + len(piece)
-        expect(total <= size and (piece or unpack.eof), "the payload does not have the size that its seal says")
-        *whole_lines, waiting = (waiting + piece).split(b"\n")
-        expect(len(waiting) <= LONGEST, "a line is too long")
-        yield from whole_lines
-    expect(total == size and not waiting and not unpack.unused_data, "the payload does not end as its seal says")
+    size, unpack = fits(seal["size"], range(1, LARGEST), "the size of the payload"), zlib.decompressobj()
+    try:
+        text = unpack.decompress(payload, size + 1)
+    except zlib.error:
+        raise Rejected("the payload is damaged") from None
+    whole = unpack.eof and not unpack.unused_data and text[-1:] == b"\n"
+    expect(whole and len(text) == size, "the payload does not have the size and the end that its seal says")
+    lines = map(parsed, io.BytesIO(text))
+    return _claim(next(lines)), lines
 
 
 def _claim(header) -> Claim:
     expect(type(header) is dict and list(header) == NAMES, f"the claim does not consist of {', '.join(NAMES)}")
     model, source, bits, outputs, questions, witness, float32 = header.values()
-    for digest in (model,) if source is None else (model, source):
-        fits(digest, DIGEST, "what names a file")
-    fits(bits, range(16, 4097), "the precision"), fits(outputs, range(1, 1 << 20), "the number of outputs")
+    fits([model, model if source is None else source], [DIGEST], "what names a file")
+    fits([bits, outputs], (range(16, 4097), range(1, 1 << 20)), "the precision or the number of outputs")
     expect(float32 is None or (type(float32) is bool and witness is not None), "what onnxruntime said is no answer")
     read = tuple(question(one, outputs) for one in fits(questions, [list], "the questions"))
     if witness is not None:
@@ -154,6 +129,6 @@ def question(body, outputs: int) -> Question:
     row = [(range(outputs), NUMBER)], NUMBER, bool
     low, high, unsafe = fits(body, ([NUMBER], [NUMBER], [[row]]), "a question")
     expect(len(low) == len(high), "the bounds of a region are not of the same length")
-    rows = tuple(tuple(Row(tuple((k, Fraction(a)) for k, a in terms), Fraction(bound), strict)
+    rows = tuple(tuple((tuple((k, Fraction(a)) for k, a in terms), Fraction(bound), strict)
                        for terms, bound, strict in polytope) for polytope in unsafe)
     return Question(tuple(map(Fraction, low)), tuple(map(Fraction, high)), rows)

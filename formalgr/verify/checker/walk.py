@@ -1,123 +1,165 @@
-"""One pass through a network over a box: every value as forms, open units as new symbols.
+"""One pass through a network over a box: every element as an affine form of symbols, open units as new symbols.
 
-In: Program, box, what phase splits say, slopes. Out: forms of the outputs, a smaller program. Trust: sound.
+In: Program, box, phases, slopes. Out: forms of the outputs, bounds, a smaller program. Trust: sound.
+
+Numbers are integers in units of 1 / unit, every rounding is counted. A form is a row (radius, a, b, c, ...) that says
+|v - a - b s1 - c s2 - ...| <= radius. Symbols s are the inputs, then the open units, those that may be on or off: they
+have a range, and lie between two forms of earlier symbols.
 """
 
-from dataclasses import dataclass
-from math import lcm
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import lcm, prod
 
 import numpy as np
 
-from formalgr.verify.checker.claim import expect
-from formalgr.verify.checker.forms import Space, Value
-from formalgr.verify.checker.integers import Matrix, ceil, floor, integers, rational
-from formalgr.verify.checker.steps import SLOPE_BITS, Bend, Product, Table, hull_slopes, offsets
+from formalgr.verify.checker.network import Affine, Matrices, Name, Program, Relu
 
-Name = tuple[int, int]
-"""A unit: the number of its activation in the file, counted from 0, and its flat element."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """Steps in order; value 0 is the input, value k the result of step k - 1, the last one the output."""
-
-    inputs: int
-    steps: tuple
-
-    def at(self, point: list) -> np.ndarray:
-        """The exact output at a rational point."""
-        values = [np.array(point, dtype=object)]
-        for step in self.steps:
-            values.append(step.at(values))
-        return values[-1]
+ONE = 1 << 24  # slopes of relaxations are whole numbers over it
 
 
 class Walk:
-    """The pass. allowed: which pieces (first, last) phase splits leave to units; slopes: those (below, above; over
-    2^24) of units that do not take the usual ones. `output`: forms over the symbols of `space`; `arguments`: (value,
-    table) of the units in `allowed`."""
+    """The pass over a box (low, high), or at a point. phases: what phase splits say of units, 1 for on and 0 for off;
+    slopes: those (below, above; over 2^24) of units that do not take the usual ones. `output`: forms of the outputs;
+    `limits`: of what is <= 0 because of `phases`."""
 
-    def __init__(self, program: Program, bits: int, box: tuple, allowed: dict[Name, tuple], slopes: dict[Name, tuple]):
-        self.space, self.allowed, self._slopes, self._unit = Space(bits, *box), allowed, slopes, 1 << bits
-        self.arguments: dict[Name, tuple] = {}
-        self._opened: list[tuple[Bend, list[int], Value]] = []
-        values = [self.space.units(1, program.inputs)]
+    def __init__(self, program: Program, unit: int, box: tuple, phases: dict, slopes: dict, point: list | None = None):
+        self.unit, self.phases, self._slopes, self._inputs = unit, phases, slopes, program.inputs
+        self.low, self.high = self._ranges(*box)
+        self.limits: dict[Name, np.ndarray] = {}
+        self._blocks: list[tuple[int, Matrices]] = []  # first symbol, forms below and then forms above the symbols
+        self._opened: list[tuple[tuple[Name, ...], np.ndarray]] = []
+        inputs = np.eye(program.inputs, 2 + program.inputs, 2, dtype=object) * unit
+        start = inputs if point is None else np.array([(0, x) for x in point], dtype=object)
+        self._values, self._starts = [start], [0, program.inputs]
         for step in program.steps:
-            bent = isinstance(step, Bend)
-            values.append(self._bend(step, values[step.source]) if bent else step.forms(values, self.space))
-        self.output = values[-1]
+            self._values.append(self._relu(step) if isinstance(step, Relu) else self._affine(step))
+            self._starts.append(self._starts[-1] + len(self._values[-1]))
+        self.output = self._take(program.outputs)
 
-    def _bend(self, step: Bend, value: Value) -> Value:
-        """A line where a unit has one piece, a new symbol between two lines where it may have several."""
-        tables, ends = [step.tables[k] for k in step.which], list(zip(*self.space.ranges(value), strict=True))
-        pieces = [self._pieces(*unit) for unit in zip(step.names, tables, ends, strict=True)]
-        open_ = [k for k, (first, last) in enumerate(pieces) if first < last]
-        if self.space.blocks and open_:
-            for k, least, most in zip(open_, *self.space.bounds(value[open_]), strict=True):
-                low = max(ends[k][0], least)
-                ends[k] = low, max(low, min(ends[k][1], most))
-                pieces[k] = self._pieces(step.names[k], tables[k], ends[k])
-            open_ = [k for k in open_ if pieces[k][0] < pieces[k][1]]
-        for k in [k for k, name in enumerate(step.names) if name in self.allowed]:
-            self.arguments[step.names[k]] = value[[k]], tables[k]
-        first = [(table, piece) for table, (piece, _) in zip(tables, pieces, strict=True)]
-        middles = [table.intercepts[piece] * self._unit for table, piece in first]
-        made = self._line(value, [table.slopes[piece] for table, piece in first], middles, middles)
+    def _ranges(self, low: Iterable, high: Iterable) -> tuple[np.ndarray, np.ndarray]:
+        """Least and most of what coefficients stand for: any error, the constant 1, symbols."""
+        ends = ([-self.unit, self.unit, *low], [self.unit, self.unit, *high])
+        return tuple(np.array(end, dtype=object) for end in ends)
+
+    def _take(self, index: np.ndarray) -> np.ndarray:
+        """Forms of the elements with these numbers one after the other, -1 being 0."""
+        ends = np.min(index[index >= 0], initial=self._starts[-1]), np.max(index, initial=0)
+        first, last = np.searchsorted(self._starts, ends, side="right") - 1
+        forms = joined([*self._values[first : last + 1], np.zeros((1, 2), dtype=object)])
+        return forms[np.where(index < 0, -1, index - self._starts[first]).reshape(-1)]
+
+    def _affine(self, step: Affine) -> np.ndarray:
+        x, (groups, terms, places) = self._take(step.gather), step.gather.shape
+        forms = (step.weights @ Matrices(x.reshape(groups, terms, -1))).reshape(-1, x.shape[1])
+        radius = step.weights.magnitude @ Matrices(x[:, 0].reshape(groups, terms, places))
+        if step.slack:
+            reach = np.maximum(*(-self.least(x, sign) for sign in (1, -1))).reshape(groups, terms, places)
+            radius = radius + step.slack * reach.sum(axis=1, keepdims=True)
+        forms[:, 0] = radius.reshape(-1)
+        forms[:, 1] += step.shift * self.unit
+        forms = self._divided(forms, step.divisor)
+        forms[:, 0] += step.radius
+        return forms
+
+    def _divided(self, forms: np.ndarray, divisor: int) -> np.ndarray:
+        """The forms of v / divisor: coefficients rounded down, the radius up by what that changes where it does."""
+        if divisor == 1:
+            return forms
+        made, lost = forms // divisor, np.any(forms[:, 1:] % divisor != 0, axis=1).astype(object)
+        made[:, 0] = -(-forms[:, 0] // divisor) + lost * self._reach(forms.shape[1])
+        return made
+
+    def _reach(self, width: int) -> int:
+        """What an error of less than one unit in each coefficient, but for the radius, can change."""
+        return -(-np.maximum(np.abs(self.low[1:width]), np.abs(self.high[1:width])).sum() // self.unit)
+
+    def least(self, forms: np.ndarray, sign: int = 1, box: tuple | None = None) -> np.ndarray:
+        """Lower bounds of sign * v, from the ranges of symbols alone; `box`: other ranges of the inputs."""
+        low, high = (end[: forms.shape[1]] for end in (self._ranges(*box) if box else (self.low, self.high)))
+        forms = forms * sign
+        return (forms * np.where(forms > 0, low, high)).sum(axis=1) // self.unit
+
+    def below(self, forms: np.ndarray, sign: int = 1) -> np.ndarray:
+        """Forms of the inputs, of what lies below sign * v wherever the symbols may be."""
+        forms, lost = wide(forms, len(self.low)) * sign, np.abs(forms[:, 0])
+        for start, ends in reversed(self._blocks):
+            part, forms = forms[:, start:], forms[:, :start]
+            signs = np.concatenate([np.maximum(part, 0), np.minimum(part, 0)], axis=1)
+            forms = forms + (Matrices(signs[None]) @ ends)[0] // self.unit
+            lost = lost + self._reach(start)
+        return np.concatenate([lost[:, None], forms[:, 1:]], axis=1)
+
+    def _relu(self, step: Relu) -> np.ndarray:
+        """A unit that is off is 0, one that is on its argument, one that may be both a new symbol between two lines."""
+        x = self._take(step.gather)
+        low, high = self.least(x), -self.least(x, -1)
+        phases, open_ = self._phases(step.names, low, high)
+        if self._blocks and open_:
+            low[open_] = np.maximum(low[open_], self.least(self.below(x[open_])))
+            high[open_] = np.minimum(high[open_], -self.least(self.below(x[open_], -1)))
+            phases, open_ = self._phases(step.names, low, high)
+        for k, name in enumerate(step.names):
+            if name in self.phases:
+                self.limits[name] = x[[k]] * (1 - 2 * self.phases[name])
+                self.limits[name][:, 0] = x[k, 0]
+        made = x * np.array([phase or 0 for phase in phases], dtype=object)[:, None]
         if not open_:
             return made
-        self._opened.append((step, open_, value[open_]))
-        units = self._open([(step.names[k], tables[k], *pieces[k], *ends[k]) for k in open_], value[open_])
-        rows, radius = made.over(self.space.symbols), made.radius
-        rows[open_], radius[open_] = units.rows, units.radius
-        return Value(rows, radius)
+        names, start = tuple(step.names[k] for k in open_), len(self.low)
+        x, low, high = x[open_], low[open_], high[open_]
+        usual = [(ONE * (b > -a), b * ONE // (b - a)) for a, b in zip(low, high, strict=True)]
+        chosen = [self._slopes.get(name) or pair for name, pair in zip(names, usual, strict=True)]
+        flat, steep = np.array(chosen, dtype=object).T
+        below, above = x * flat[:, None], x * steep[:, None]  # a line through 0 lies below with a slope from 0 to 1
+        above[:, 1] += np.maximum(-steep * low, (ONE - steep) * high)  # a line lies above that does so at both ends
+        lines = self._divided(np.concatenate([below, above]), ONE)
+        lines[:, 1] += lines[:, 0] * np.repeat([-1, 1], len(names)).astype(object)
+        lines[:, 0] = 0
+        self._opened.append((names, x))
+        self._blocks.append((start, Matrices(wide(lines, start)[None])))
+        self.low, self.high = np.append(self.low, 0 * high), np.append(self.high, high)
+        made = wide(made, len(self.low))
+        made[open_] = np.eye(len(open_), len(self.low), start, dtype=object) * self.unit
+        return made
 
-    def _pieces(self, name: Name, table: Table, ends: tuple[int, int]) -> tuple[int, int]:
-        """(first, last) piece of a unit by its range and by phase splits. Where these contradict each other the split
-        is believed: such a unit lies on the kink between, or nowhere."""
-        first, last = table.pieces(*ends, self._unit)
-        start, stop = self.allowed.get(name, (first, last))
-        first = min(max(first, start), stop)
-        return first, max(min(last, stop), first)
-
-    def _open(self, units: list[tuple], value: Value) -> Value:
-        """Units (name, table, first and last piece, range) as new symbols between two lines."""
-        slopes, ends, ranges = [], [], []
-        for name, table, first, last, low, high in units:
-            if first > 0:
-                low = max(low, floor(table.kinks[first - 1] * self._unit))
-            if last < len(table.kinks):
-                high = min(high, ceil(table.kinks[last] * self._unit))
-            corners = table.corners(low, high, self._unit)
-            pair = self._slopes.get(name) or hull_slopes(corners)
-            steepest, flattest = (end(table.slopes) * (1 << SLOPE_BITS) for end in (max, min))
-            fit = all(flattest - 1 <= slope <= steepest for slope in pair)
-            expect(fit, f"slopes {pair} lie outside the slopes of unit {name}")
-            slopes.append([rational(slope, 1 << SLOPE_BITS) for slope in pair])
-            ends.append((offsets(corners, pair[0])[0], offsets(corners, pair[1])[1]))
-            ranges.append((floor(min(y for _, y in corners)), ceil(max(y for _, y in corners))))
-        below, above = (self._line(value, *([row[side] for row in part] for part in (slopes, ends, ends)))
-                        for side in (0, 1))
-        return self.space.open(below, above, ranges)
-
-    def _line(self, value: Value, slopes: list, low: list, high: list) -> Value:
-        """slope * x + something between low and high (in units), rationals all."""
-        divisor = lcm(*(int(slope.denominator) for slope in slopes))
-        factor = integers([floor(slope * divisor) for slope in slopes])
-        start, stop = integers(list(map(floor, low))), integers(list(map(ceil, high)))
-        middle, rows = start + stop >> 1, value.rows * factor[:, None]
-        rows[:, 0] += middle * divisor
-        return self.space.divided(rows, value.radius * np.abs(factor) + (stop - middle) * divisor, divisor)
+    def _phases(self, names: tuple[Name, ...], low: np.ndarray, high: np.ndarray) -> tuple[list, list[int]]:
+        """1 for units that are on, 0 for off, None where a unit may be both; and the places of these. A phase split is
+        believed where the range contradicts it: such a unit is at 0, or the part is empty."""
+        ranges = (1 if a >= 0 else 0 if b <= 0 else None for a, b in zip(low, high, strict=True))
+        phases = [self.phases.get(name, phase) for name, phase in zip(names, ranges, strict=True)]
+        return phases, [k for k, phase in enumerate(phases) if phase is None]
 
     def program(self) -> Program:
-        """A smaller program with the same output wherever this pass is valid: open units over inputs and each other."""
-        places, steps, symbols = [0], [], 1 + self.space.inputs
-        for step, open_, value in self._opened:
-            steps.append(self._rows(places, value, symbols))
-            steps.append(Bend(len(steps), step.tables, step.which[open_], tuple(step.names[k] for k in open_)))
-            places, symbols = [*places, len(steps)], symbols + len(open_)
-        return Program(self.space.inputs, (*steps, self._rows(places, self.output, symbols)))
+        """A program with the same outputs wherever this pass is valid: open units over inputs and each other."""
+        steps, places, count = [], np.arange(self._inputs), self._inputs
+        for names, x in self._opened:
+            steps += [self._step(places, x), Relu(np.arange(count, count + len(x)), names)]
+            count += 2 * len(x)
+            places = np.append(places, np.arange(count - len(x), count))
+        outputs = np.arange(count, count + len(self.output))
+        return Program(self._inputs, (*steps, self._step(places, self.output)), count + len(outputs), outputs)
 
-    def _rows(self, places: list[int], value: Value, symbols: int) -> Product:
-        """Forms of inputs and open units as a step."""
-        rows = value.over(symbols)
-        return Product(tuple(places), (Matrix(rows[:, 1:]),), rows[:, 0], self._unit, radius=value.radius)
+    def _step(self, places: np.ndarray, forms: np.ndarray) -> Affine:
+        """Forms of inputs and open units, which are the elements at these places, as a step."""
+        forms = wide(forms, 2 + len(places))
+        return Affine(places[None, :, None], Matrices(forms[None, :, 2:]), forms[:, 1], self.unit, radius=forms[:, 0])
+
+
+def wide(forms: np.ndarray, width: int) -> np.ndarray:
+    """A copy, with zeros for symbols that came later."""
+    return np.concatenate([forms, np.zeros((len(forms), width - forms.shape[1]), dtype=object)], axis=1)
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Forms one after the other."""
+    width = max(forms.shape[1] for forms in parts)
+    return np.concatenate([wide(forms, width) for forms in parts])
+
+
+def at(program: Program, point: Sequence[Fraction]) -> tuple[list[Fraction], list[Fraction]]:
+    """Numbers below and above every output at a point, equal but for slack: units so fine that nothing is rounded."""
+    unit = lcm(*(x.denominator for x in point)) * prod(getattr(step, "divisor", 1) for step in program.steps)
+    walk = Walk(program, unit, ((), ()), {}, {}, [int(x * unit) for x in point])
+    ends = (sign * walk.least(walk.below(walk.output, sign)) for sign in (1, -1))
+    return tuple([Fraction(int(value), unit) for value in end] for end in ends)
