@@ -64,6 +64,25 @@ def copy(array):
     return array.copy() if isinstance(array, np.ndarray) else array.clone()
 
 
+def columns_of(array, index: np.ndarray, missing: np.ndarray | None = None):
+    """array (batch, rows, columns) at the columns index (batch, new) of each batch; 0 where `missing` (batch, new)."""
+    if isinstance(array, np.ndarray):
+        chosen = np.empty((*array.shape[:2], index.shape[1]), dtype=array.dtype)
+        for one, columns, into in zip(array, index, chosen, strict=True):
+            np.take(one, columns, axis=1, out=into, mode="clip")
+        if missing is not None:
+            for into, gone in zip(chosen, missing, strict=True):
+                if gone.any():
+                    into[:, gone] = 0
+        return chosen
+    xp, device = namespace(array), array_api_compat.device(array)
+    full = np.broadcast_to(index[:, None, :], (*array.shape[:2], index.shape[1])).copy()
+    chosen = xp.take_along_axis(array, xp.asarray(full, device=device), axis=2)
+    if missing is None:
+        return chosen
+    return xp.where(xp.asarray(missing, device=device)[:, None, :], 0.0 * chosen, chosen)
+
+
 def is_rational(array) -> bool:
     """Whether `array` holds exact rationals."""
     return isinstance(array, np.ndarray) and array.dtype == object

@@ -20,7 +20,7 @@ from formalgr.graph.graph import Graph
 from formalgr.graph.rewrite import join_clips
 from formalgr.search.branch import branch
 from formalgr.search.choose import FEW_INPUTS, PIECES, choose
-from formalgr.search.chunk import Chunk, forget, joined
+from formalgr.search.chunk import Chunk, forget, joined, scale
 from formalgr.search.clip import Cuts, clips
 from formalgr.search.combine import combined, excluded
 from formalgr.search.contract import contract
@@ -44,13 +44,13 @@ class State(enum.IntEnum):
 class BranchOptions:
     """Steering of the search: boxes per batch, limits per query, and the smallest box worth splitting.
 
-    A batch holds `batch` whole networks at the root; below it as many reduced systems as fit into `cache_bytes` (a
-    larger batch leaves the cache: measured 1.8x slower at 300 units), at least 8 and at most 64 * batch. `memory_bytes`
-    bounds the memory of the search: batches become smaller, and when reduced systems take half of it, boxes forget
-    theirs and start from the whole network again. Where memory runs out nevertheless, batches are halved. Every
-    `breadth`-th batch takes the oldest boxes instead of the newest. What roots leave open is attacked, and again
-    whenever the search took `attack_every` times as long as the last attack did: with twice the points, up to
-    `attack_doublings` times.
+    A batch holds `batch` whole networks at the root; below it as many reduced systems as fit into `cache_bytes` (200
+    units, eps .5: a quarter of it takes 1.15 times as long, twice as much no less), at least 8 and at most 64 *
+    batch. `memory_bytes` bounds the memory of the search: batches become smaller, and when reduced systems take half
+    of it, boxes forget theirs and start from the whole network again. Where memory runs out nevertheless, batches are
+    halved. Every `breadth`-th batch takes the oldest boxes instead of the newest. What roots leave open is attacked,
+    and again whenever the search took `attack_every` times as long as the last attack did: with twice the points, up
+    to `attack_doublings` times.
 
     Exact arithmetic is asked about a box where the rounding error decides, not the network, once at most `exact_units`
     units are unstable in it, and about every box below `smallest_width` (relative to the magnitude of the box); about
@@ -59,10 +59,10 @@ class BranchOptions:
     """
 
     batch: int = 32
-    cache_bytes: int = 1 << 22
+    cache_bytes: int = 1 << 24
     memory_bytes: int = 1 << 32
     breadth: int = 2
-    attack_every: float = 8.0
+    attack_every: float = 16.0
     attack_doublings: int = 3
     exact_units: int = 16
     patience: int = 2000
@@ -179,10 +179,10 @@ class BranchAndBound:
             return
         np.subtract.at(waiting, chunk.owner, 1)
         np.add.at(result.boxes, chunk.owner, 1)
-        if children is not None:
-            np.add.at(waiting, children.owner, 1)
-            stack.append(children)
-            forget(stack, self._options.memory_bytes // 2)
+        for part in children:
+            np.add.at(waiting, part.owner, 1)
+            stack.append(part)
+        forget(stack, self._options.memory_bytes // 2)
         np.add.at(result.seconds, chunk.owner, (budget.elapsed - started) / len(chunk.owner))
         for query, cell in cells:
             self._settle(query, cell, helpers, result)
@@ -206,29 +206,27 @@ class BranchAndBound:
             result.give_up(int(chunk.owner[0]), Reason.MEMORY)
 
     def _pop(self, stack: list[Chunk], result: SearchResult, waiting: np.ndarray) -> Chunk | None:
-        """One batch from the top of the stack, without boxes of queries that are decided by now."""
-        parts, size = [], 0
-        limit = self._limit(stack[-1].state)
-        while stack and size < limit:
-            top = stack.pop()
+        """One batch from the top of the stack, of boxes alike, without those of queries that are decided by now."""
+        parts, size, limit, index = [], 0, 1, len(stack)
+        while index > 0 and size < limit:
+            index -= 1
+            if parts and not stack[index].alike(parts[0]):
+                continue
+            top = stack.pop(index)
             alive = result.states[top.owner] == State.OPEN
             if not np.all(alive):
                 np.subtract.at(waiting, top.owner[~alive], 1)
                 if not np.any(alive):
                     continue
                 top = top[alive]
-            if parts and (top.state is None) != (parts[0].state is None):
-                stack.append(top)
-                break
+            limit = limit if parts else self._limit(top.state)
             room = limit - size
             if len(top.owner) > room:
-                stack.append(top[:-room])
+                stack.insert(index, top[:-room])
                 top = top[-room:]
             parts.append(top)
             size += len(top.owner)
-        if not parts:
-            return None
-        return joined(parts)
+        return joined(parts) if parts else None
 
     def _limit(self, state: Inherited | None) -> int:
         """How many boxes make a batch."""
@@ -264,17 +262,17 @@ class BranchAndBound:
             elif result.seconds[query] >= self._options.seconds_per_query:
                 result.give_up(query, Reason.TIMEOUT)
 
-    def _step(self, chunk: Chunk, helpers: Helpers, result: SearchResult) -> tuple[Chunk | None, list]:
+    def _step(self, chunk: Chunk, helpers: Helpers, result: SearchResult) -> tuple[list[Chunk], list]:
         """Bound one batch; the children of what stays open, and (query, box) of boxes too small to split."""
         root, chunk = chunk.state is None, self._implied.left(chunk)
         if not len(chunk.owner):
-            return None, []
+            return [], []
         form, lower, state = self._choice.relaxer.bound(chunk.box.to(self._arrays), chunk.state)
         lower = to_numpy(lower)
         still = self._open(lower)
         left = np.nonzero(np.any(still, axis=1))[0]
         if left.size == 0:
-            return None, []
+            return [], []
         form = LinearForm(*(to_numpy(part)[left] for part in (form.coefficients, form.constant, form.error)))
         box, owner, lower, still = chunk.box[left], chunk.owner[left], lower[left], still[left]
         if lower.shape[1] > self._unsafe.rows:
@@ -295,7 +293,7 @@ class BranchAndBound:
         cells = [(int(owner[k]), box[k : k + 1]) for k in np.nonzero(exact & ~closed)[0].tolist()]
         keep = np.nonzero(~closed & ~exact & (result.states[owner] == State.OPEN))[0]
         if keep.size == 0:
-            return None, cells
+            return [], cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         rows = still[keep][:, self._unsafe.owners].astype(np.float64)
         part = Chunk(box[keep], owner[keep], None if state is None else state[left[keep]])
@@ -325,7 +323,7 @@ class BranchAndBound:
             elif helpers.confirm(query, point):
                 result.states[query] = State.VIOLATED
 
-    def _children(self, chunk: Chunk, form: LinearForm, lower: np.ndarray, rows: np.ndarray, again) -> Chunk:
+    def _children(self, chunk: Chunk, form: LinearForm, lower: np.ndarray, rows: np.ndarray, again) -> list[Chunk]:
         """Children that cover the boxes: by phases of units where that promises more than by halves of the box.
 
         again (batch,): boxes that are their own only child.
@@ -341,16 +339,23 @@ class BranchAndBound:
             twice = np.concatenate([by_phase, by_phase])
             split = split_phases(chunk.state[by_phase], units[by_phase])
             parts.append(Chunk(chunk.box[twice], chunk.owner[twice], self._choice.relaxer.descend(split)))
-        if by_input.size:
+        for part in self._alike(chunk, by_input):
             own = rows.shape[1]
-            form = LinearForm(*(part[by_input, :own] for part in (form.coefficients, form.constant, form.error)))
-            some = chunk if by_input.size == len(chunk.owner) else chunk[by_input]
-            favour = None if favour is None else favour[by_input]
-            influence = None if some.state is None else sensitivity(some.state, rows[by_input])
-            children, parents = branch(some.box, form, lower[by_input, :own], rows[by_input], influence, favour)
+            forms = LinearForm(*(values[part, :own] for values in (form.coefficients, form.constant, form.error)))
+            some = chunk[part]
+            influence = None if some.state is None else sensitivity(some.state, rows[part])
+            favoured = None if favour is None else favour[part]
+            children, parents = branch(some.box, forms, lower[part, :own], rows[part], influence, favoured)
             state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
             parts.append(Chunk(children, some.owner[parents], state))
-        return joined(parts)
+        return parts
+
+    def _alike(self, chunk: Chunk, which: np.ndarray) -> list[np.ndarray]:
+        """Boxes of a chunk in groups with about as many unstable units."""
+        if chunk.state is None or not which.size:
+            return [which] if which.size else []
+        kinds = scale(self._choice.relaxer.unstable(chunk.box, chunk.state)[which])
+        return [which[kinds == kind] for kind in np.unique(kinds)[::-1]]
 
     def _phases(self, chunk: Chunk, rows: np.ndarray, favour: np.ndarray | None) -> np.ndarray:
         """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead."""

@@ -10,6 +10,15 @@ import numpy as np
 from formalgr.core.box import Box
 from formalgr.search.relax import State, join_states
 
+RATIO, FEW = 1.25, 24
+"""Systems with up to so many times more units are alike; beside so many units more a few make no difference."""
+
+
+def scale(units):
+    """Systems of one scale are worth being padded to one size: all grow with the largest of a batch (cost about U^2.5:
+    2.0 times too much where they were not told apart, cases/digits at eps .5)."""
+    return np.floor(np.log(units + FEW) / np.log(RATIO))
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -18,6 +27,12 @@ class Chunk:
     box: Box
     owner: np.ndarray
     state: State | None
+
+    def alike(self, other: "Chunk") -> bool:
+        """Whether boxes of both may form one batch."""
+        if self.state is None or other.state is None:
+            return self.state is other.state
+        return scale(self.state.system.units) == scale(other.state.system.units)
 
     def __getitem__(self, index) -> "Chunk":
         return Chunk(self.box[index], self.owner[index], None if self.state is None else self.state[index])

@@ -4,9 +4,12 @@ In: FoldedSystem, bounds of its units over a sub-box. Out: a smaller system, equ
 sound.
 
 Every old symbol becomes an affine function of the kept ones: y = E . (z, kept y) + e with an error radius; an inactive
-unit is 0, an active one its row, a saturated one its cap. Rounding: the product of a row w with E errs by at most
+unit is 0, an active one its row, a saturated one its cap. Most rows of E are unit vectors or 0, so that w E is a choice
+of columns of w plus those of active units times their rows. Rounding: the product of a row w with E errs by at most
 gamma_n |w| . size, size_j being the bound |E_j| . reach + |e_j| of symbol j.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,39 +20,44 @@ from formalgr.core.rounding import SLACK, dtype_name, gamma, underflow
 
 
 class _Symbols:
-    """Old symbols by the kept ones, filled block by block: matrix (batch, old, kept); constant, radius, size."""
+    """Old symbols by the kept ones, filled block by block.
 
-    def __init__(self, system: FoldedSystem, kept: int):
+    `kept` (batch, new): the old symbols that stay; `active` (batch, rows): those that are rows over the kept ones,
+    `rows` (batch, rows, new) their coefficients; all others are constants. constant, radius, size (batch, old).
+    """
+
+    def __init__(self, system: FoldedSystem, kept: int, active: int):
         batch, inputs = system.reach.shape[0], system.inputs
-        old = inputs + system.units
-        self.matrix = arrays_of.zeros(system.reach, (batch, old, inputs + kept))
-        index = np.arange(inputs)
-        self.matrix[:, index, index] = 1.0
-        self.constant = arrays_of.zeros(system.reach, (batch, old))
-        self.radius = arrays_of.zeros(system.reach, (batch, old))
-        self.size = arrays_of.zeros(system.reach, (batch, old))
+        self.constant, self.radius, self.size = (
+            arrays_of.zeros(system.reach, (batch, inputs + system.units)) for _ in range(3)
+        )
         self.size[:, :inputs] = system.reach[:, :inputs]
-        self.floor = floor_of(system.reach)
-        self.old, self.kept = inputs, inputs
+        self.rows = arrays_of.zeros(system.reach, (batch, active, inputs + kept))
+        self.kept = np.broadcast_to(np.arange(inputs), (batch, inputs))
+        self.missing = np.zeros((batch, inputs), dtype=bool)
+        self.active = np.zeros((batch, 0), dtype=np.int64)
+        self.floor, self.old = floor_of(system.reach), inputs
 
-    def add(self, rows: Block, size, bounds: tuple, units: np.ndarray, valid: np.ndarray) -> None:
+    def add(self, rows: Block, size, bounds: tuple, part: "_Part") -> None:
         """One more block: active units are their rows, saturated ones their caps, kept ones new symbols, others 0."""
-        lower, upper = bounds
-        xp = namespace(lower)
+        xp, upper = namespace(size), bounds[1]
         place = slice(self.old, self.old + rows.rows)
-        bent = rows.unstable(bounds)
-        active = xp.where((lower >= 0.0) & ~bent, 1.0 + 0.0 * lower, 0.0 * lower)
-        level = 0.0 * lower
-        if rows.cap is not None:
-            level = xp.where(lower >= rows.cap, rows.cap, level)
-            active = xp.where(level > 0.0, 0.0 * lower, active)
-        self.matrix[:, place, : self.kept] = active[:, :, None] * rows.weights
-        self.constant[:, place] = active * rows.constant + level
-        self.radius[:, place] = active * rows.radius
-        self.size[:, place] = xp.maximum(active * size + level, xp.where(bent, rows.values(upper), 0.0 * upper))
-        which, slot = np.nonzero(valid)
-        self.matrix[which, self.old + units[which, slot], self.kept + slot] = 1.0
-        self.old, self.kept = self.old + rows.rows, self.kept + units.shape[1]
+        on, bent, level = (xp.asarray(mask, device=getattr(size, "device", None)) for mask in part.masks)
+        nothing = 0.0 * size
+        level = nothing if rows.cap is None else xp.where(level, rows.cap, nothing)
+        self.constant[:, place] = xp.where(on, rows.constant, level)
+        self.radius[:, place] = xp.where(on, rows.radius, nothing)
+        self.size[:, place] = xp.maximum(xp.where(on, size, level), xp.where(bent, rows.values(upper), nothing))
+        which, (chosen, real) = np.arange(size.shape[0])[:, None], part.active
+        first = self.active.shape[1]
+        self.rows[:, first : first + chosen.shape[1], : self.kept.shape[1]] = masked(
+            rows[which, chosen], xp.asarray(real, device=getattr(size, "device", None))
+        ).weights
+        self.active = np.concatenate([self.active, self.old + chosen], axis=1)
+        units, valid = part.kept
+        self.kept = np.concatenate([self.kept, self.old + units], axis=1)
+        self.missing = np.concatenate([self.missing, ~valid], axis=1)
+        self.old = self.old + rows.rows
 
     def rewrite(self, block: Block) -> Block:
         """Rows over the old symbols so far as rows over the kept ones."""
@@ -60,7 +68,29 @@ class _Symbols:
         size = xp.matmul(absolute, self.size[:, : self.old, None])[..., 0] + xp.abs(block.constant) + self.floor
         radius = block.radius + xp.matmul(absolute, self.radius[:, : self.old, None])[..., 0]
         radius = (radius + gamma(self.old + 8, dtype) * size) * SLACK + underflow(4 * self.old, dtype)
-        return Block(xp.matmul(block.weights, self.matrix[:, : self.old, : self.kept]), constant, radius, block.cap)
+        weights = arrays_of.columns_of(block.weights, self.kept, self.missing)
+        if self.active.shape[1]:
+            through = self.rows[:, : self.active.shape[1], : self.kept.shape[1]]
+            weights += xp.matmul(arrays_of.columns_of(block.weights, self.active), through)
+        return Block(weights, constant, radius, block.cap)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What becomes of the units of a block: masks (batch, rows) of active, bent and saturated ones, and the indices of
+    active and of kept ones (padded_indices)."""
+
+    masks: tuple
+    active: tuple
+    kept: tuple
+
+    @staticmethod
+    def of(block: Block, bounds: tuple) -> "_Part":
+        """By the bounds of the rows."""
+        lower, bent = to_numpy(bounds[0]), to_numpy(block.unstable(bounds))
+        full = np.zeros(bent.shape, dtype=bool) if block.cap is None else ~bent & (lower >= to_numpy(block.cap))
+        on = (lower >= 0.0) & ~bent & ~full
+        return _Part((on, bent, full), padded_indices(on), padded_indices(bent))
 
 
 def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,14 +104,16 @@ def padded_indices(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def reduce(system: FoldedSystem, bounds: list) -> tuple[FoldedSystem, list]:
     """The system without its stable units, and the bounds of the units that stay; bounds[k] = (lower, upper)."""
     xp = namespace(system.reach)
-    chosen = [padded_indices(to_numpy(rows.unstable(ends))) for rows, ends in zip(system.blocks, bounds, strict=True)]
-    symbols = _Symbols(system, sum(units.shape[1] for units, _ in chosen))
+    parts = [_Part.of(rows, ends) for rows, ends in zip(system.blocks, bounds, strict=True)]
+    numbers = (sum(getattr(part, name)[0].shape[1] for part in parts) for name in ("kept", "active"))
+    symbols = _Symbols(system, *numbers)
     which = np.arange(system.reach.shape[0])[:, None]
     reach, blocks, kept_bounds, sizes = system.reach[:, : system.inputs], [], [], []
-    for block, (lower, upper), (units, valid) in zip(system.blocks, bounds, chosen, strict=True):
+    for block, (lower, upper), part in zip(system.blocks, bounds, parts, strict=True):
         rows = symbols.rewrite(block)
         size = size_of(rows, reach)
-        symbols.add(rows, size, (lower, upper), units, valid)
+        symbols.add(rows, size, (lower, upper), part)
+        units, valid = part.kept
         if units.shape[1] == 0:
             continue
         mask = xp.asarray(valid, device=getattr(lower, "device", None))

@@ -199,23 +199,23 @@ def _padded(state: State, sizes: list[int], output_rows: int) -> State:
     system = state.system
     xp = arrays_of.namespace(system.reach)
     missing = len(sizes) - len(system.blocks)
-    # columns of the padded layout that hold the old symbols
-    columns, place, old = list(range(system.inputs)), system.inputs, 0
-    for k, size in enumerate(sizes):
-        if k >= missing:
-            columns += range(place, place + system.blocks[k - missing].rows)
-        place += size
-    columns = np.array(columns, dtype=np.int64)
+    # where the old symbols, block by block, lie in the padded layout: (old place, new place)
+    places, old, place = [(slice(0, system.inputs),) * 2], system.inputs, system.inputs + sum(sizes[:missing])
+    for block, size in zip(system.blocks, sizes[missing:], strict=True):
+        places.append((slice(old, old + block.rows), slice(place, place + block.rows)))
+        old, place = old + block.rows, place + size
 
     def rows(array, size: int, fill: float):
         extra = arrays_of.full(array, (array.shape[0], size - array.shape[1], *array.shape[2:]), fill)
         return xp.concat([array, extra], axis=1)
 
     def spread(block: Block, size: int, width: int) -> Block:
-        weights = arrays_of.zeros(block.weights, (*block.weights.shape[:2], width))
-        weights[:, :, columns[: block.weights.shape[2]]] = block.weights
+        weights = arrays_of.zeros(block.weights, (batch, size, width))
+        for before, after in places:
+            if before.stop <= block.weights.shape[2]:
+                weights[:, : block.rows, after] = block.weights[:, :, before]
         cap = None if block.cap is None else rows(block.cap, size, float("inf"))
-        return Block(rows(weights, size, 0.0), rows(block.constant, size, -1.0), rows(block.radius, size, 0.0), cap)
+        return Block(weights, rows(block.constant, size, -1.0), rows(block.radius, size, 0.0), cap)
 
     batch, width, blocks, bounds, out_sizes = system.reach.shape[0], system.inputs, [], [], []
     empty = arrays_of.zeros(system.reach, (batch, 0))
@@ -231,7 +231,8 @@ def _padded(state: State, sizes: list[int], output_rows: int) -> State:
         out_sizes.append(rows(known, size, 1.0))
         width += size
     reach = arrays_of.zeros(system.reach, (batch, width))
-    reach[:, columns] = system.reach
+    for before, after in places:
+        reach[:, after] = system.reach[:, before]
     outputs = spread(system.outputs, output_rows, width)
     out_sizes.append(rows(system.sizes[-1], output_rows, 1.0))
     padded = FoldedSystem(system.inputs, tuple(blocks), outputs, reach, tuple(out_sizes))
