@@ -219,7 +219,7 @@ class BranchAndBound:
                 if not np.any(alive):
                     continue
                 top = top[alive]
-            limit = limit if parts else self._limit(top.state)
+            limit = limit if parts else self._limit(top.inherited)
             room = limit - size
             if len(top.owner) > room:
                 stack.insert(index, top[:-room])
@@ -296,14 +296,14 @@ class BranchAndBound:
             return [], cells
         form = LinearForm(form.coefficients[keep], form.constant[keep], form.error[keep])
         rows = still[keep][:, self._unsafe.owners].astype(np.float64)
-        part = Chunk(box[keep], owner[keep], None if state is None else state[left[keep]])
+        part = Chunk(box[keep], owner[keep], state, left[keep])
         part = self._with_cuts(part, form, still[keep])
         part, again = self._implied.narrowed(part, root, cut[keep])
         return self._children(part, form, lower[keep], rows, again), cells
 
     def _with_cuts(self, chunk: Chunk, form: LinearForm, still: np.ndarray) -> Chunk:
         """The boxes with what their rows say about their unsafe points, where that helps to bound their children."""
-        if chunk.state is None or not self._clips or form.constant.shape[1] > self._unsafe.rows:
+        if chunk.inherited is None or not self._clips or form.constant.shape[1] > self._unsafe.rows:
             return chunk
         return Chunk(chunk.box, chunk.owner, replace(chunk.state, cuts=Cuts(form, self._unsafe.owners, still)))
 
@@ -346,23 +346,22 @@ class BranchAndBound:
             influence = None if some.state is None else sensitivity(some.state, rows[part])
             favoured = None if favour is None else favour[part]
             children, parents = branch(some.box, forms, lower[part, :own], rows[part], influence, favoured)
-            state = None if some.state is None else self._choice.relaxer.descend(some.state)[parents]
-            parts.append(Chunk(children, some.owner[parents], state))
+            parts.append(Chunk(children, some.owner[parents], self._choice.relaxer.descend(some.state), parents))
         return parts
 
     def _alike(self, chunk: Chunk, which: np.ndarray) -> list[np.ndarray]:
         """Boxes of a chunk in groups with about as many unstable units."""
-        if chunk.state is None or not which.size:
+        if chunk.inherited is None or not which.size:
             return [which] if which.size else []
-        kinds = scale(self._choice.relaxer.unstable(chunk.box, chunk.state)[which])
+        kinds = scale(chunk.unstable[which])
         return [which[kinds == kind] for kind in np.unique(kinds)[::-1]]
 
     def _phases(self, chunk: Chunk, rows: np.ndarray, favour: np.ndarray | None) -> np.ndarray:
         """The unit of every box whose phase is to be split, counted through all blocks; -1: split the box instead."""
         none = np.full(len(chunk.owner), -1)
-        if chunk.state is None:
+        if chunk.inherited is None:
             return none
-        few = self._choice.relaxer.unstable(chunk.box, chunk.state) <= self._options.phase_units
+        few = (chunk.unstable > 0) & (chunk.unstable <= self._options.phase_units)
         if chunk.box.inputs > self._options.phase_inputs:
             few[:] = True
         return np.where(few, gains(chunk.state, rows, favour)[0], -1) if np.any(few) else none

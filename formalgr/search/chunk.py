@@ -4,6 +4,7 @@ In: boxes, states. Out: Chunk. Trust: sound (plain data; a box without its state
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,20 +23,33 @@ def scale(units):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Boxes on the stack, the queries that they belong to, and what they inherit."""
+    """Boxes on the stack, the queries that they belong to, and what they inherit: row rows[k] of `inherited` for box k,
+    or row k. Parts of a chunk and children of one box share it; it is copied when a batch is made of them."""
 
     box: Box
     owner: np.ndarray
-    state: State | None
+    inherited: State | None
+    rows: np.ndarray | None = None
+
+    @cached_property
+    def state(self) -> State | None:
+        """What each box inherits."""
+        return self.inherited if self.inherited is None or self.rows is None else self.inherited[self.rows]
+
+    @property
+    def unstable(self) -> np.ndarray:
+        """Number of unstable units of every box that inherits a system, (batch,)."""
+        return self.inherited.unstable if self.rows is None else self.inherited.unstable[self.rows]
 
     def alike(self, other: "Chunk") -> bool:
         """Whether boxes of both may form one batch."""
-        if self.state is None or other.state is None:
-            return self.state is other.state
-        return scale(self.state.system.units) == scale(other.state.system.units)
+        if self.inherited is None or other.inherited is None:
+            return self.inherited is other.inherited
+        return scale(self.inherited.system.units) == scale(other.inherited.system.units)
 
     def __getitem__(self, index) -> "Chunk":
-        return Chunk(self.box[index], self.owner[index], None if self.state is None else self.state[index])
+        rows = np.arange(len(self.owner)) if self.rows is None else self.rows
+        return Chunk(self.box[index], self.owner[index], self.inherited, rows[index])
 
 
 def joined(parts: list[Chunk]) -> Chunk:
@@ -52,7 +66,7 @@ def joined(parts: list[Chunk]) -> Chunk:
 
 def forget(stack: list[Chunk], limit: int) -> None:
     """Drop inherited systems, the oldest first, until the rest fits into `limit` bytes."""
-    sizes = [0 if chunk.state is None else chunk.state.nbytes for chunk in stack]
+    sizes = [0 if chunk.inherited is None else chunk.inherited.nbytes for chunk in stack]
     total = sum(sizes)
     for index, size in enumerate(sizes):
         if total <= limit:

@@ -53,6 +53,14 @@ class State:
         return State(self.system[index], bounds, self.noisy[index], *told, cuts)
 
     @cached_property
+    def unstable(self) -> np.ndarray:
+        """Number of unstable units of every box, (batch,)."""
+        total = np.zeros(len(self.noisy), dtype=np.int64)
+        for block, bounds in zip(self.system.blocks, self.bounds, strict=True):
+            total += np.sum(arrays_of.to_numpy(block.unstable(bounds)), axis=1)
+        return total
+
+    @cached_property
     def nbytes(self) -> int:
         """Memory of all arrays."""
         parts = [end for pair in self.bounds for end in pair]
@@ -144,13 +152,10 @@ class FoldedRelaxer(Relaxer):
     def unstable(self, box: Box, state: State | None) -> np.ndarray:
         if state is None:
             return np.full(len(box), np.iinfo(np.int64).max, dtype=np.int64)
-        total = np.zeros(len(box), dtype=np.int64)
-        for block, bounds in zip(state.system.blocks, state.bounds, strict=True):
-            total += np.sum(arrays_of.to_numpy(block.unstable(bounds)), axis=1)
-        return total
+        return state.unstable
 
     def descend(self, state: State | None) -> State | None:
-        return State(*reduce(state.system, state.bounds), state.noisy, cuts=state.cuts)
+        return None if state is None else State(*reduce(state.system, state.bounds), state.noisy, cuts=state.cuts)
 
 
 def _region(box: Box, state: State | None) -> Region:
