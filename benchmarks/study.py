@@ -4,8 +4,8 @@
 
 Every piece is a `formalgr` command with a folder of its own in DIR; pieces that are there already, made by the same
 command from the same networks, are kept with their commit. Networks that are not shipped are taken from --networks;
-pieces without theirs are left out, by name. Writes benchmarks/results/study-SET.json, docs/results.md and its
-pictures. --scale 0.1 takes a tenth of the samples for attacks, balls and frontiers.
+pieces without theirs are left out, by name. Writes benchmarks/results/study-SET.json, docs/results.md and its pictures.
+--scale 0.1 takes a tenth of the samples for attacks, balls and frontiers.
 """
 
 import argparse
