@@ -74,7 +74,7 @@ class Makers:
     certified: int
 
 
-PAPER = Makers("gan ", "gan_8", "range:-1,1->0,1", "none", ("gan_{class}", "gan_augmented_{class}"), "gan_half", 100)
+PAPER = Makers("gan ", "gan_8", "range:-1,1->0,1", "none", ("gan_{class}", "gan_augmented_{class}"), "gan_half", 20)
 """The paper's own: pictures in [-1, 1], its sizes."""
 
 CLIPPED = Makers("", "g_8_full", None, "range:0,1->-1,1", ("g_{class}", "g_augmented_{class}"), "half", 500)
