@@ -72,7 +72,7 @@ def shelf(cases: Path | None):
     small = [("0.02", 0.1), ("0.05", 0.1), ("0.1", 0.05)]
     yield "mnist g_8 c_large", compose(load(mnist / "g_8.onnx"), load(mnist / "c_large.onnx")), 8, small
     full = compose(load(mnist / "g_8_full.onnx"), load(mnist / "c_medium.onnx"))
-    yield "mnist g_8_full c_medium", full, 8, [("0.02", 0.02), ("0.05", 0.02)]
+    yield "mnist g_8_full c_medium", full, 8, [("0.02", 0.05), ("0.05", 0.05), ("0.1", 0.02)]
 
 
 def main() -> int:
