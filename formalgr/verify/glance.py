@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from formalgr.verify.checker.network import Program, Relu
+from formalgr.verify.checker.network import Affine, Program, Relu
 from formalgr.verify.shadow import Shadow, Taken, floats, lines_around, made_by, sizes
 
 LARGEST = 1 << 20
@@ -48,26 +48,40 @@ class _Bent:
 
 
 def _written_out(program: Program) -> list[_Affine | _Bent] | None:
-    """The steps, None where matrices would be too large. What a Relu takes is picked by a step of its own where it is
-    not one value as it stands."""
-    ends, numbers, steps = [program.inputs], [0], []
+    """The steps, None where matrices would be too large. Affine maps of affine maps are one: only arguments of relus
+    and the outputs are computed, from the inputs and relus before."""
+    inputs = np.eye(program.inputs, dtype=np.float64)
+    ends, steps, known = [program.inputs], [], [({0: inputs}, np.zeros(program.inputs, dtype=np.float64))]
     for step in program.steps:
-        taken, bent = Taken.by(step.gather, ends), isinstance(step, Relu)
-        sources = tuple(numbers[k] for k in taken.places)
-        if not (bent and taken.whole and len(sources) == 1):
-            if taken.starts[-1] * made_by(step) > LARGEST:
-                return None
-            steps.append(_affine(step, taken, sources))
-            sources = (len(steps),)
-        if bent:
-            steps.append(_Bent(*sources))
-        numbers.append(len(steps))
-        ends.append(ends[-1] + made_by(step))
-    return steps
+        taken = Taken.by(step.gather, ends)
+        if taken.starts[-1] * made_by(step) > LARGEST:
+            return None
+        matrix, shift = _matrix(step, taken)
+        made: dict[int, np.ndarray] = {}
+        for place, part in zip(taken.places, np.split(matrix, taken.starts[1:-1]), strict=True):
+            if np.any(part):
+                for source, before in known[place][0].items():
+                    made[source] = made.get(source, 0.0) + before @ part
+                shift = shift + known[place][1] @ part
+        made = made or {0: np.zeros((program.inputs, len(shift)), dtype=np.float64)}
+        if sum(map(len, made.values())) * len(shift) > LARGEST:
+            return None
+        known.append((made, shift))
+        if isinstance(step, Relu):
+            steps += [_affine(made, shift), _Bent(len(steps) + 1)]
+            known[-1] = {len(steps): np.eye(len(shift), dtype=np.float64)}, np.zeros(len(shift), dtype=np.float64)
+        ends.append(ends[-1] + len(shift))
+    return [*steps, _affine(*known[-1])]
 
 
-def _affine(step, taken: Taken, sources: tuple[int, ...]) -> _Affine:
-    """The step as one matrix; of a Relu, what picks its arguments."""
+def _affine(parts: dict[int, np.ndarray], shift: np.ndarray) -> _Affine:
+    """The sum of values times matrices, and a shift."""
+    starts, matrix = np.cumsum([0, *map(len, parts.values())]), np.concatenate(list(parts.values()))
+    return _Affine(tuple(parts), starts, matrix, np.abs(matrix), shift)
+
+
+def _matrix(step: Affine | Relu, taken: Taken) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix (elements taken, made) and shift of the step; those of a Relu pick its arguments."""
     if isinstance(step, Relu):
         weights, shift, index = np.ones((1, 1, 1), dtype=np.float64), 0.0 * step.gather, taken.index[None, None]
     else:
@@ -75,11 +89,11 @@ def _affine(step, taken: Taken, sources: tuple[int, ...]) -> _Affine:
         index = taken.index
     matrix = np.zeros((taken.starts[-1] + 1, made_by(step)), dtype=np.float64)  # the last row is what -1 means
     if taken.whole:
-        matrix[:-1] = weights[0].T
+        matrix[:-1] = np.eye(len(shift), dtype=np.float64) if isinstance(step, Relu) else weights[0].T
     else:
         columns = np.arange(made_by(step)).reshape(*weights.shape[:2], -1)
         np.add.at(matrix, (index[:, None], columns[:, :, None]), weights[..., None])
-    return _Affine(sources, taken.starts, matrix[:-1], np.abs(matrix[:-1]), shift)
+    return matrix[:-1], shift
 
 
 class Look:

@@ -66,7 +66,7 @@ class Shadows:
 
 @dataclass(frozen=True)
 class Taken:
-    """Where a step finds its elements: `index` into the values `places`, one after the other and then a zero.
+    """Where a step finds its elements: `index` into the values `places`, one after the other and then a zero for -1.
 
     starts: where these values start among their elements, and end; whole: all of them are taken, in order.
     """
@@ -90,11 +90,11 @@ class Taken:
 
     def of(self, values: list[np.ndarray]) -> np.ndarray:
         """The values in which the elements lie, (boxes, symbols, elements)."""
-        parts = [values[k] for k in self.places]
-        if self.whole and len(parts) == 1:
+        parts, padded = [values[k] for k in self.places], int(np.any(self.index < 0))
+        if len(parts) == 1 and not padded:
             return parts[0]
         width = max(part.shape[1] for part in parts)
-        zero = np.zeros((len(parts[0]), width, int(not self.whole)), dtype=parts[0].dtype)
+        zero = np.zeros((len(parts[0]), width, padded), dtype=parts[0].dtype)
         return np.concatenate([*(_wide(part, width) for part in parts), zero], axis=2)
 
 
