@@ -167,9 +167,11 @@ def run(piece: Piece, networks: Networks, folder: Path, seconds: float) -> dict 
         kept = json.loads(record.read_text(encoding="utf-8"))
         if kept_as_it_is(kept, piece, networks):
             return kept
+    if seconds <= 0:
+        return None
     command = [sys.executable, "-m", "formalgr", *piece.words, "--json", "--quiet", "--out", str(place)]
     with Stopwatch() as watch:
-        done = subprocess.run([*command, "--timeout", f"{max(1.0, seconds):.0f}"], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([*command, "--timeout", f"{seconds:.3f}"], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{piece.name} ended with code {done.returncode}: {' '.join(command)}")
     found = json.loads(done.stdout)
