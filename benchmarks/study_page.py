@@ -15,7 +15,6 @@ PICTURES = {
     ("mnist", "gan_table", "table.png"): "Eight classifiers on the paper's GANs and on the test set (MNIST)",
     ("mnist", "table", "table.png"): "Eight classifiers on two generators with a clip and on the test set (MNIST)",
     ("mnist", "gan_confidence", "histogram.png"): "Confidence in the own class (MNIST, the paper's GAN)",
-    ("mnist", "gan_confidence", "levels.png"): "Samples at each level of confidence (MNIST, the paper's GAN)",
     ("mnist", "gan_outliers_one", "outliers.png"): "What is classified wrong (MNIST, the paper's GAN)",
     ("mnist", "outliers", "outliers.png"): "What is classified wrong, the least confident first (MNIST, all classes)",
     ("mnist", "gan_walk", "strip.png"): "A random walk through the latent space (MNIST, the paper's GAN)",
