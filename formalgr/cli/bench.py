@@ -129,6 +129,7 @@ def _settings(session: Session):
         require=guarantee_of(args.require),
         semantics=Semantics(args.semantics or "real"),
         judged=args.competition,
+        device=args.device,
         seed=args.seed,
     )
     return SweepOptions(

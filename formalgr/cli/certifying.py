@@ -49,6 +49,7 @@ def local_options(session: Session, jobs: int = 1, seconds: float = 60.0) -> Ver
         require=guarantee_of(getattr(args, "require", "none")),
         semantics=Semantics(getattr(args, "semantics", "real")),
         seconds_per_query=args.per_sample_timeout or seconds,
+        device=getattr(args, "device", "cpu"),
         seed=args.seed,
     )
     return bounded(args, local, jobs)

@@ -16,6 +16,7 @@ from formalgr.runs.engines import ENGINES, LOCAL
 from formalgr.runs.shard import WHOLE, Shard, parse_shard
 
 SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
+DEVICES = ("cpu", "cuda", "auto")
 SEMANTICS = ("real", "float32")
 LEVELS = ("none", "solver", "float-sound", "exact")
 DIGITS = 6
@@ -293,6 +294,12 @@ def add_effort_options(parser: Parser, whole: str) -> None:
         choices=LEVELS,
         default="none",
         help="weakest proof that counts; a weaker one is reported as unknown (default none)",
+    )
+    group.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="cpu",
+        help="where bounds are computed: cpu, cuda (a GPU, by torch), auto (a GPU where there is one); default cpu",
     )
     group.add_argument(
         "--memory-limit",

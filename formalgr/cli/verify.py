@@ -126,6 +126,7 @@ def run(session: Session) -> int:
         require=guarantee_of(args.require),
         semantics=property_.semantics if args.semantics is None else Semantics(args.semantics),
         judged=args.competition,
+        device=args.device,
         seed=args.seed,
     )
     effort = bounded(args, effort)

@@ -95,6 +95,15 @@ def to_numpy(array) -> np.ndarray:
     return array.detach().cpu().numpy()
 
 
+def has_gpu() -> bool:
+    """Whether torch is installed and sees a GPU."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
 @dataclass(frozen=True)
 class Arrays:
     """Where and how numbers are kept: `kind` numpy | torch | rational, `dtype` float64 | float32, `device`.
@@ -109,11 +118,8 @@ class Arrays:
     def __post_init__(self):
         if self.kind not in ("numpy", "torch", "rational") or self.dtype not in ("float64", "float32"):
             raise ValueError(f"unknown array kind {self.kind!r} or dtype {self.dtype!r}")
-        if self.device != "cpu":
-            import torch
-
-            if self.kind != "torch" or not torch.cuda.is_available():
-                raise MissingDependency(f"device {self.device} was asked for and torch sees no such device; use cpu")
+        if self.device != "cpu" and (self.kind != "torch" or not has_gpu()):
+            raise MissingDependency(f"device {self.device} was asked for and torch sees no such device; use cpu")
 
     def asarray(self, values):
         """`values` (numpy array, list or scalar) in this namespace."""

@@ -7,13 +7,18 @@ from dataclasses import dataclass, field, replace
 
 from formalgr.attacks.gradient import PgdAttack
 from formalgr.attacks.random_search import RandomSearch
-from formalgr.core.errors import UsageError
+from formalgr.core.arrays import Arrays, has_gpu
+from formalgr.core.errors import MissingDependency, UsageError
 from formalgr.core.verdict import Guarantee, Semantics
 from formalgr.search.bab import BranchOptions
 from formalgr.search.choose import PIECES
 
 SOLVERS = ("auto", "highs", "cbc", "z3", "reluplex", "marabou")
 """What --solver takes: auto runs every stage, a name sends the query straight to that solver."""
+
+DEVICES = ("cpu", "cuda", "auto")
+"""Where bounds and branch and bound are computed: numpy on the CPU, or the same code in torch on a GPU; auto: on a GPU
+where there is one."""
 
 CHEAP_BOXES = 16
 """Boxes per query in the cheap stages: more than most balls of a sampled class need."""
@@ -27,8 +32,8 @@ class VerifyOptions:
     `exact_seconds` at a time, about at most `exact_cells` boxes of a query. `complete` False leaves the solvers out:
     what branch and bound does not decide is UNKNOWN. `require` turns a weaker proof into
     UNKNOWN; `semantics` says of which arithmetic the verdict speaks (verify/float32.py); `judged`: a point counts only
-    where a competition's judge would accept it (attacks/replay.py). Raises UsageError on an unknown solver or a
-    negative limit.
+    where a competition's judge would accept it (attacks/replay.py); `device`: one of DEVICES. Raises UsageError on an
+    unknown solver or device or a negative limit, MissingDependency where there is no GPU and one is asked for.
     """
 
     random: RandomSearch = field(default_factory=lambda: RandomSearch(samples=2, rounds=1))
@@ -44,7 +49,14 @@ class VerifyOptions:
     require: Guarantee = Guarantee.NONE
     semantics: Semantics = Semantics.REAL
     judged: bool = False
+    device: str = "cpu"
     seed: int = 0
+
+    @property
+    def arrays(self) -> Arrays:
+        """What bounds are computed with."""
+        gpu = self.device == "cuda" or (self.device == "auto" and has_gpu())
+        return Arrays("torch", device="cuda") if gpu else Arrays()
 
     def cheap(self) -> "VerifyOptions":
         """Points, root bounds, an attack and a few boxes: the first stages. The same where one solver is asked for."""
@@ -61,6 +73,10 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise UsageError(f"unknown solver {self.solver!r}; choose from {', '.join(SOLVERS)}")
+        if self.device not in DEVICES:
+            raise UsageError(f"unknown device {self.device!r}; choose from {', '.join(DEVICES)}")
+        if self.device == "cuda" and not has_gpu():
+            raise MissingDependency("device cuda was asked for and torch sees no such device; use cpu or auto")
         if not self.seconds_per_query > 0 or not self.solver_seconds > 0:
             raise UsageError("time limits must be > 0 seconds")
         if not 0 <= self.seed < 2**63:

@@ -266,7 +266,7 @@ def _branch(batch: _Batch) -> None:
     """Backward bounds at the root, gradient attacks on what they leave open, branch and bound below."""
     search = _Search(batch)
     limits = replace(batch.options.branch, seconds_per_query=batch.options.seconds_per_query)
-    engine = BranchAndBound(*without_tail(batch.network.graph, batch.unsafe), limits)
+    engine = BranchAndBound(*without_tail(batch.network.graph, batch.unsafe), limits, batch.options.arrays)
     box = outward([batch.queries[k].box for k in search.positions])
     result = engine.run(box, Helpers(search.confirm, search.exact, search.attack, search.report), batch.budget)
     batch.did = engine.why
