@@ -204,7 +204,7 @@ FAILING, DELTA, WORKERS, SECONDS = 0.3, 0.25, 16, 60.0
 class Table:
     """Stands in for SampleChecker: sample k of the seed fails or is robust as a coin says, without any network."""
 
-    def __init__(self, study, epsilon, seed, options):
+    def __init__(self, study, epsilon, seed, options, thresholds=None):
         self.fails = np.random.default_rng(seed).random(1000) < FAILING
 
     def __call__(self, unit: Unit) -> list[SampleRecord]:
