@@ -81,7 +81,7 @@ class Taken:
         """How elements are found where value k ends before element ends[k]."""
         starts = np.array([0, *ends])
         used = np.min(gather[gather >= 0], initial=ends[-1] - 1), np.max(gather, initial=0)
-        first, last = np.searchsorted(starts, used, side="right") - 1
+        first, last = sorted(np.searchsorted(starts, used, side="right") - 1)  # of all values where none is used
         index = np.where(gather < 0, -1, gather - starts[first])
         starts = starts[first : last + 2] - starts[first]
         plain = index.ndim == 1 or index.shape[::2] == (1, 1)

@@ -17,6 +17,7 @@ from onnx import helper
 
 import formalgr as fg
 from formalgr.cli.main import main
+from formalgr.core.box import RationalBox
 from formalgr.core.budget import Budget
 from formalgr.core.exact import fraction, rational_array
 from formalgr.core.verdict import Guarantee, Verdict
@@ -25,6 +26,7 @@ from formalgr.graph.compose import compose
 from formalgr.graph.network import load
 from formalgr.spec.query import Query
 from formalgr.spec.robustness import latent_ball, wrong_label
+from formalgr.spec.unsafe import Polytope, UnsafeSet
 from formalgr.spec.vnnlib_reader import read_vnnlib
 from formalgr.verify.certificate import Certifier, certified, local_certificates, sealed
 from formalgr.verify.checker import Checker, Rejected, Unreadable
@@ -255,6 +257,17 @@ def test_an_outcome_without_a_certificate_is_too_weak():
     network, property_ = load(MODEL), read_vnnlib(PROVEN)
     outcome, data = certified(network, property_, verify(network, property_.queries[0]), Budget(0.0), True)
     assert outcome.verdict is Verdict.UNKNOWN and outcome.guarantee is Guarantee.NONE and data is None
+
+
+def test_a_convolution_of_padding_alone_is_certified():
+    """Windows that meet no element: the writer's float copies once found no value to take them from."""
+    weights = {"w": np.ones((1, 1, 1), dtype=np.float32), "b": np.ones(1, dtype=np.float32)}
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Conv", ["r", "w", "b"], ["y"], pads=[2, 0],
+                                                                      strides=[4])]
+    data = model_bytes(nodes, (1, 1, 1), weights)
+    unsafe = UnsafeSet((Polytope(((Fraction(1),),), (Fraction(0),), (False,)),), 1)
+    query = Query(RationalBox((Fraction(-1),), (Fraction(1),)), unsafe)
+    assert Checker(data).check(Certifier(data).holds([query])).leaves == 1
 
 
 def test_any_flipped_byte_is_refused(checker, proof):
