@@ -118,8 +118,8 @@ class Look:
 
 def looks_at(program: Program) -> list[Look]:
     """Ever closer looks at a program."""
-    steps = _written_out(program)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows closes nothing
+        steps = _written_out(program)
         shadows = (partial(_shadowed, Shadow(program, dtype)) for dtype in (np.float32, np.float64))
         glances = (partial(_minima, [step.cast(dtype) for step in steps or []]) for dtype in (np.float32, np.float64))
         return [Look(*shadows)] if steps is None else [Look(*glances), Look(*shadows)]

@@ -289,6 +289,8 @@ class Grower:
         for polytope in np.nonzero(still)[0].tolist():
             mine = np.nonzero(self._unsafe.owners == polytope)[0]
             rows = np.concatenate([found.forms[k, mine], extra])
+            if not np.all(np.isfinite(rows)):
+                return False
             lines = LinearForm(rows[None, :, 1:], rows[None, :, 0], 0.0 * rows[None, :, 0])
             weights, _ = solve_leaf(box, lines)
             if not np.any(weights > 0.0):
