@@ -60,7 +60,7 @@ def run_study(session: Session, study: Study, ledger: Path | None, folder: Path 
     args = session.args
     if folder is not None:
         check_folder(folder)
-    jobs = args.jobs or default_jobs(args.engine, study, args.samples or EXPECTED)
+    jobs = args.jobs or default_jobs(args, study, args.samples or EXPECTED)
     options = CertifyOptions(
         samples=args.samples,
         seed=args.seed,
@@ -129,10 +129,14 @@ def _choices(study: Study, local: VerifyOptions) -> str:
     return "; ".join(f"classes {', '.join(map(str, labels))}: {why}" for why, labels in found.items())
 
 
-def default_jobs(engine: str, study: Study, samples: int) -> int:
-    """One worker per core when the work is worth their start, else 1: this process. All that a cluster has."""
+def default_jobs(args: argparse.Namespace, study: Study, samples: int) -> int:
+    """One worker per core when the work is worth their start, else 1: this process, as for a GPU. All that a cluster
+    has."""
+    engine = args.engine
     if engine != LOCAL:
         return processors(engine)
+    if args.device == "cuda":
+        return 1
     work = 0.0
     for label in study.classes:
         values = sum(math.prod(node.shape) for node in study.composed(label).graph.nodes)

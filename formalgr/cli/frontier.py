@@ -34,7 +34,7 @@ def run_frontier(session: Session, studies: dict[str, Study]) -> int:
     if args.certificate is not None and len(studies) > 1:
         raise UsageError("--certificate holds one frontier; give one study and one --classifier")
     number = 20 * (args.samples or SAMPLES)
-    jobs = args.jobs or max(default_jobs(args.engine, study, number) for study in studies.values())
+    jobs = args.jobs or max(default_jobs(args, study, number) for study in studies.values())
     options = FrontierOptions(
         samples=args.samples or SAMPLES,
         seed=args.seed,

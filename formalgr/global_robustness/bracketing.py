@@ -121,6 +121,11 @@ class BracketChecker:
     seed: int
     options: RadiusOptions
 
+    @property
+    def gpus(self) -> int:
+        """See runs/cluster."""
+        return self.options.local.gpus
+
     def __call__(self, unit: BracketUnit) -> list[BracketRecord]:
         return within_memory(self._records, self, unit)
 

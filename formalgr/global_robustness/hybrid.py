@@ -151,6 +151,11 @@ class RegionChecker:
     epsilon: Fraction
     options: HybridOptions
 
+    @property
+    def gpus(self) -> int:
+        """See runs/cluster."""
+        return self.options.local.gpus
+
     def __call__(self, unit: Unit) -> list[SampleRecord]:
         return within_memory(self._records, self, unit)
 

@@ -133,6 +133,11 @@ class SampleChecker:
     options: VerifyOptions
     thresholds: Mapping[int, Threshold] = field(default_factory=dict)
 
+    @property
+    def gpus(self) -> int:
+        """See runs/cluster."""
+        return self.options.gpus
+
     def __call__(self, unit: Unit) -> list[SampleRecord]:
         return within_memory(self._records, self, unit)
 

@@ -12,6 +12,7 @@ import logging
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from formalgr.core.arrays import keep_freed_memory
@@ -31,12 +32,11 @@ def run(
     iterator. Raises MissingDependency without ray; raises and loses items like Pool.run.
     """
     ours = _connect(jobs)
-    crew = Actors(function, None if limits is None else limits.memory_bytes)
-    pool = Pool(crew, max(1, min(jobs, _processors())), limits)
     try:
-        yield from pool.run(iter(items))
+        crew = Actors(function, None if limits is None else limits.memory_bytes)
+        with closing(Pool(crew, max(1, min(jobs, _room(function))), limits)) as pool:
+            yield from pool.run(iter(items))
     finally:
-        pool.close()
         if ours:
             _disconnect()
 
@@ -75,6 +75,19 @@ def _processors() -> int:
     import ray
 
     return int(ray.cluster_resources().get("CPU", 1))
+
+
+def _room(function: Callable) -> int:
+    """How many actors of the function the cluster has room for."""
+    gpus = getattr(function, "gpus", 0)
+    if not gpus:
+        return _processors()
+    import ray
+
+    room = int(ray.cluster_resources().get("GPU", 0) // gpus)
+    if not room:
+        raise MissingDependency("device cuda was asked for and the Ray cluster has no GPU; use cpu or auto")
+    return room
 
 
 class _Pickler(pickle.Pickler):
@@ -121,14 +134,15 @@ class _Actor:
 
 
 class Actors(Crew):
-    """Ray actors, spread over the cluster."""
+    """Ray actors, spread over the cluster: one a processor, or one for as many GPUs as the function has `gpus`."""
 
     def __init__(self, function: Callable, memory_bytes: int | None):
         import ray
 
         self._function = ray.put(packed(function))
         self._memory_bytes = memory_bytes
-        options = {"num_cpus": 1, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        gpus = getattr(function, "gpus", 0)
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         self._remote = ray.remote(_Answering).options(**options)
 
     def start(self) -> _Actor:

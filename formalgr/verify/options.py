@@ -53,6 +53,11 @@ class VerifyOptions:
     seed: int = 0
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs a process needs for itself."""
+        return int(self.device == "cuda")
+
+    @property
     def arrays(self) -> Arrays:
         """What bounds are computed with."""
         gpu = self.device == "cuda" or (self.device == "auto" and has_gpu())
