@@ -293,7 +293,7 @@ class Grower:
                 return False
             lines = LinearForm(rows[None, :, 1:], rows[None, :, 0], 0.0 * rows[None, :, 0])
             weights, _ = solve_leaf(box, lines)
-            if not np.any(weights > 0.0):
+            if not (np.any(weights > 0.0) and np.all(np.isfinite(weights))):
                 return False
             times = [round(w) for w in (weights / np.max(weights) * 2.0**50).tolist()]
             chosen = [[row, t] for row, t in enumerate(times[: len(mine)]) if t]
