@@ -312,9 +312,9 @@ class _Search:
         batch, started = self.batch, self.batch.budget.elapsed
         chosen = [batch.queries[self.positions[query]] for query in queries.tolist()]
         pgd = batch.options.pgd
-        points = pgd.points << doublings if doublings else max(1, pgd.points // 4)  # most is proven a moment later
-        more = {"points": points, "operations": pgd.operations << doublings}
-        method = replace(pgd, **more, zooms=pgd.zooms if doublings else ())
+        method = replace(pgd, points=pgd.points << doublings, operations=pgd.operations << doublings)
+        if not doublings:  # most of what roots leave open is proven a moment later
+            method = replace(pgd, points=max(1, pgd.points // 4), restarts=1, zooms=())
         found = attack(batch.network, chosen, method, batch.context)
         for index, counterexample in found.items():
             self.found[int(queries[index])] = counterexample

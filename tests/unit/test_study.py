@@ -15,16 +15,17 @@ DIGITS = ROOT / "networks" / "digits"
 def test_a_piece_is_run_once(tmp_path, monkeypatch):
     """The same command is not run again, another one is."""
     words = ("experiment", "fgsm", "-n", "20", "--epsilon", "0.1")
-    first = study.run(study.Piece("fgsm", "C5", words, ()), tmp_path, 300.0)
+    shipped = study.Networks("digits", (ROOT / "networks",))
+    first = study.run(study.Piece("fgsm", "C5", words, ()), shipped, tmp_path, 300.0)
     assert first["found"]["pictures_used"] == 20 and (tmp_path / "fgsm" / "result.json").is_file()
 
     def refused(*arguments, **options):
         raise AssertionError("run again")
 
     monkeypatch.setattr(study.subprocess, "run", refused)
-    assert study.run(study.Piece("fgsm", "C5", words, ()), tmp_path, 300.0) == json.loads(json.dumps(first))
+    assert study.run(study.Piece("fgsm", "C5", words, ()), shipped, tmp_path, 300.0) == json.loads(json.dumps(first))
     with pytest.raises(AssertionError, match="run again"):
-        study.run(study.Piece("fgsm", "C5", (*words, "--seed", "1"), ()), tmp_path, 300.0)
+        study.run(study.Piece("fgsm", "C5", (*words, "--seed", "1"), ()), shipped, tmp_path, 300.0)
 
 
 def test_networks_that_are_given_come_before_those_that_are_shipped(tmp_path):
@@ -51,7 +52,7 @@ def test_the_page_tells_what_was_found_and_what_was_left_out(tmp_path):
     }
     attack = {"method": "pgd", "found": 10, "epsilon": 0.3, "seconds": {"attack": 5.0}, "classes": [{"tried": 50}]}
     rows = [
-        {"piece": name, "seconds": 2.0, "cpu_seconds": 1.0, "found": found}
+        {"piece": name, "seconds": 2.0, "cpu_seconds": 1.0, "commit": "0123456789abcdef", "found": found}
         for name, found in (("table", table), ("attack pgd", attack))
     ]
     document = {
