@@ -20,9 +20,9 @@ Name = tuple[int, int]  # a unit: the number of its activation, in the order of 
 
 def whole(*parts) -> tuple:
     """Integer arrays, one for each array of floats or fractions, and the least number that all are to be divided by."""
-    flat = [[x.as_integer_ratio() for x in np.reshape(part, -1).tolist()] for part in parts]
-    common = lcm(*(bottom for ratios in flat for _, bottom in ratios))
-    tops = ([top * (common // bottom) for top, bottom in ratios] for ratios in flat)
+    flat = [np.reshape(part, -1).tolist() for part in parts]
+    common = lcm(*{x.as_integer_ratio()[1] for values in flat for x in values})
+    tops = ([a * (common // b) for a, b in (x.as_integer_ratio() for x in values)] for values in flat)
     return *(np.array(top, dtype=object).reshape(np.shape(part)) for top, part in zip(tops, parts, strict=True)), common
 
 
