@@ -59,7 +59,7 @@ def _painted(tiles: Sequence[Tile], columns: int, title: str, scale: tuple[float
     """The picture of a grid: the title, then rows of tiles with their titles above them."""
     from PIL import Image, ImageDraw, ImageFont
 
-    images = [None if tile.image is None else _pixels(tile, scale) for tile in tiles]
+    images = [None if tile.image is None else _pixels(tile.image, None if tile.own_scale else scale) for tile in tiles]
     sizes = [image.shape[:2] for image in images if image is not None]
     tall, wide = np.max(sizes, axis=0).tolist() if sizes else (TILE, TILE)
     columns = max(1, min(columns, len(tiles)))
@@ -77,9 +77,9 @@ def _painted(tiles: Sequence[Tile], columns: int, title: str, scale: tuple[float
     return canvas
 
 
-def _pixels(tile: Tile, scale: tuple[float, float]) -> np.ndarray:
-    """The image of a tile, enlarged, as bytes (height, width) or (height, width, 3)."""
-    image, (low, high) = image_of(tile.image), grey_range(tile.image) if tile.own_scale else scale
+def _pixels(values: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
+    """A generator output on a grey scale (None: its own), enlarged, as bytes (height, width) or (height, width, 3)."""
+    image, (low, high) = image_of(values), scale or grey_range(values)
     times = max(1, -(-TILE // image.shape[0]))
     grey = np.clip((image - low) / (high - low), 0.0, 1.0)
     enlarged = np.repeat(np.repeat(grey, times, axis=0), times, axis=1)

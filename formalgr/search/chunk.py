@@ -38,7 +38,9 @@ class Chunk:
 
     @property
     def unstable(self) -> np.ndarray:
-        """Number of unstable units of every box that inherits a system, (batch,)."""
+        """Number of unstable units of the system that every box inherits, 0 without one, (batch,)."""
+        if self.inherited is None:
+            return np.zeros(len(self.owner), dtype=np.int64)
         return self.inherited.unstable if self.rows is None else self.inherited.unstable[self.rows]
 
     def alike(self, other: "Chunk") -> bool:
