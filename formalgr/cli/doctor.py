@@ -84,10 +84,10 @@ def _gpu() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return "none that torch can use (everything runs on the CPU)"
+        return "none that torch can use (--device cpu, the default)"
     found = [torch.cuda.get_device_properties(k) for k in range(torch.cuda.device_count())]
     names = ", ".join(f"{one.name}, {one.total_memory / GIB:.0f} GB" for one in found)
-    return f"{names} (not used: everything runs on the CPU)"
+    return f"{names} (--device cuda)"
 
 
 def _checked(session: Session, check: Callable[[], str]) -> str:
